@@ -1,0 +1,1 @@
+"""The nouns and protocols every room agrees on. Standard library and numpy only."""

@@ -1,0 +1,53 @@
+"""Every error a person can meet, as one tree.
+
+    LegionError                     one line that says what is wrong and what to do; the CLI exits with 1
+    ├── InvalidInput                a prompt, image, file or option that cannot be used
+    ├── CheckpointError             weights that are missing, incomplete or of another shape
+    ├── ModelError                  a model that failed while running
+    │   └── RemoteError             a server that failed; worth a retry
+    └── MemoryBankError             the record of runs cannot be read or written
+        ├── RunNotFound
+        ├── RunBusy                 another live process holds the run
+        ├── SettingsChanged         a resumed run was asked for with other settings
+        └── AlreadyCommitted        a second commit of the same step
+"""
+
+
+class LegionError(Exception):
+    """Base of all errors with a message meant for a person."""
+
+
+class InvalidInput(LegionError):
+    """A prompt, image, file or option that cannot be used."""
+
+
+class CheckpointError(LegionError):
+    """Weights that are missing, incomplete or of another shape."""
+
+
+class ModelError(LegionError):
+    """A model that failed while running."""
+
+
+class RemoteError(ModelError):
+    """A server that failed or timed out; trying again may help."""
+
+
+class MemoryBankError(LegionError):
+    """The record of runs cannot be read or written."""
+
+
+class RunNotFound(MemoryBankError):
+    """No run of that id is in the memory bank."""
+
+
+class RunBusy(MemoryBankError):
+    """Another live process holds the run."""
+
+
+class SettingsChanged(MemoryBankError):
+    """A resumed run was asked for with settings other than those it began with."""
+
+
+class AlreadyCommitted(MemoryBankError):
+    """A step that was already committed was committed again."""

@@ -1,0 +1,111 @@
+"""What a part must do to take its place in a loop. Everything works on batches; a single item is a batch of one.
+
+Results may not depend on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from contracts.records import (
+    Diagnosis,
+    GenerationRequest,
+    Image,
+    Revision,
+    RevisionRequest,
+    Round,
+    Run,
+    RunStatus,
+    Score,
+    Verdict,
+)
+
+
+class Generator(Protocol):
+    """Prompt -> picture."""
+
+    name: str
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Image]: ...
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Words the model was never taught, in order; empty where the model's vocabulary is open."""
+        ...
+
+    def describe(self) -> Mapping[str, object]:
+        """Name, checkpoint digest, steps, guidance scale, dtype: what a record needs to paint it again."""
+        ...
+
+
+class Defender(Protocol):
+    """Picture -> findings."""
+
+    name: str
+
+    def diagnose(self, images: Sequence[Image]) -> list[Diagnosis]: ...
+
+    def describe(self) -> Mapping[str, object]: ...
+
+
+class Scorer(Protocol):
+    """Picture and prompt -> how much a person would like it."""
+
+    name: str
+
+    def score(self, images: Sequence[Image], prompts: Sequence[str]) -> list[Score]: ...
+
+    def describe(self) -> Mapping[str, object]: ...
+
+
+class PromptModifier(Protocol):
+    """Findings -> a prompt that says what should be seen instead."""
+
+    name: str
+
+    def revise(self, requests: Sequence[RevisionRequest]) -> list[Revision]: ...
+
+    def describe(self) -> Mapping[str, object]: ...
+
+
+class MemoryBank(Protocol):
+    """The record of every step. Each commit is durable before it returns, and possible only once."""
+
+    def begin(
+        self, run_id: str, *, kind: str, prompt: str, seed: int, settings: Mapping[str, object]
+    ) -> AbstractContextManager[Run]:
+        """Create the run, or take it up again, and hold it until the context ends.
+
+        Raises RunBusy if a live process holds it, SettingsChanged if it began with other values.
+        Leaving the context by an exception marks an unfinished run "interrupted".
+        """
+        ...
+
+    def load(self, run_id: str) -> Run:
+        """The run with all that was committed. Raises RunNotFound."""
+        ...
+
+    def runs(self, limit: int = 50) -> list[Run]:
+        """The latest runs, newest first."""
+        ...
+
+    def open_round(self, run_id: str, index: int, prompt: str, seed: int) -> Round: ...
+
+    def commit_image(self, run_id: str, index: int, image: Image, seconds: float) -> str:
+        """Store the picture and return its digest."""
+        ...
+
+    def commit_diagnosis(self, run_id: str, index: int, diagnosis: Diagnosis, seconds: float) -> None: ...
+
+    def commit_scores(self, run_id: str, index: int, scores: Sequence[Score], seconds: float) -> None: ...
+
+    def commit_verdict(self, run_id: str, index: int, verdict: Verdict) -> None: ...
+
+    def commit_revision(self, run_id: str, index: int, revision: Revision, seconds: float) -> None: ...
+
+    def finish(self, run_id: str, status: RunStatus) -> None: ...
+
+    def image(self, digest: str) -> Image:
+        """The stored picture. Raises MemoryBankError if it is missing or its content does not match."""
+        ...

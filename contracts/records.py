@@ -1,0 +1,166 @@
+"""What travels between the rooms: frozen records without behaviour that needs a model.
+
+Images are `uint8` arrays of shape (H, W, 3), RGB. Masks are `bool` arrays of shape (H, W), true inside.
+Rounds count from 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image: TypeAlias = NDArray[np.uint8]
+Mask: TypeAlias = NDArray[np.bool_]
+Category: TypeAlias = Literal["physics", "structure", "distortion"]
+RunStatus: TypeAlias = Literal["running", "finished", "interrupted"]
+
+CATEGORIES: tuple[Category, ...] = get_args(Category)
+"""The three artifact categories of SynthScars (arXiv 2503.15264, section 3)."""
+
+
+class Box(NamedTuple):
+    """Pixel rectangle, half open: columns left..right-1, rows top..bottom-1."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """One artifact: where it is, what it is called, why it is wrong. The parts are never stored apart."""
+
+    mask: Mask
+    phrase: str
+    explanation: str
+    category: Category
+    confidence: float
+
+    @property
+    def box(self) -> Box:
+        """Tightest box around the mask; (0, 0, 0, 0) if the mask is empty."""
+        return bounding_box(self.mask)
+
+    @property
+    def area(self) -> float:
+        """Share of the picture inside the mask, 0..1."""
+        return float(self.mask.mean()) if self.mask.size else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """What the defender saw in one image. No findings means "no artifacts found"."""
+
+    findings: tuple[Finding, ...]
+    synthetic_probability: float | None = None
+    answer: str = ""
+    """The defender's full text, for the record."""
+
+    def union(self, shape: tuple[int, int]) -> Mask:
+        """All masks together, shape (H, W)."""
+        total = np.zeros(shape, dtype=bool)
+        for finding in self.findings:
+            total |= finding.mask
+        return total
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number that always travels with who gave it. Higher is better.
+
+    Scores of different `name` or `version` are never compared.
+    """
+
+    name: str
+    version: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A new prompt and why it was chosen."""
+
+    prompt: str
+    addressed: tuple[str, ...] = ()
+    """Phrases of the findings that the new prompt answers."""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The gate's word on a round, and whether the run goes on."""
+
+    accepted: bool
+    reason: str
+    stop: str | None = None
+    """Why the run ends here; None if another round follows."""
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One picture to paint."""
+
+    prompt: str
+    seed: int
+    negative_prompt: str = ""
+
+
+@dataclass(frozen=True)
+class RevisionRequest:
+    """What a prompt modifier may look at."""
+
+    user_prompt: str
+    current_prompt: str
+    findings: tuple[Finding, ...]
+    earlier_prompts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """One turn of the loop. A field that is None belongs to a step that is not committed yet."""
+
+    index: int
+    prompt: str
+    seed: int
+    image: str | None = None
+    """sha256 digest under which the memory bank keeps the picture."""
+    diagnosis: Diagnosis | None = None
+    scores: tuple[Score, ...] | None = None
+    verdict: Verdict | None = None
+    revision: Revision | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Share of model time per step: a batch of n pictures that took t seconds counts t/n for each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One prompt's whole history."""
+
+    run_id: str
+    kind: Literal["regeneration", "inpainting"]
+    prompt: str
+    seed: int
+    settings: Mapping[str, object]
+    status: RunStatus
+    created: str
+    """UTC, ISO 8601."""
+    rounds: tuple[Round, ...] = ()
+
+    @property
+    def best(self) -> Round | None:
+        """The last accepted round: the gate accepts only improvements, so it is the best one."""
+        accepted = [r for r in self.rounds if r.verdict is not None and r.verdict.accepted]
+        return accepted[-1] if accepted else None
+
+
+def bounding_box(mask: Mask) -> Box:
+    """Tightest box around the true pixels of a (H, W) mask; (0, 0, 0, 0) if there are none."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
+        return Box(0, 0, 0, 0)
+    return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
