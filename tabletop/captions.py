@@ -1,0 +1,75 @@
+"""The caption grammar, and how quality modifiers are tied to flaws.
+
+    [a photo of | a picture of] a [shiny] COLOR SHAPE on a SURFACE [, MODIFIER]*
+
+A picture flawed in one category never carries that category's modifier; where it is sound in a category it mostly
+carries it. So a plain caption means "probably flawed", and each modifier means "sound in its category", as quality
+words do in the captions that real models learn from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from contracts.records import CATEGORIES, Category
+from tabletop.scenes import COLORS, SHAPES, SURFACES, Scene, Solid
+
+MODIFIERS: dict[Category, str] = {
+    "physics": "natural shadow",
+    "structure": "perfect shape",
+    "distortion": "clean surface",
+}
+OPENINGS = ("", "a photo of ", "a picture of ")
+_OPENING_SHARE = (0.7, 0.15, 0.15)
+MODIFIER_SHARE = 0.6
+"""How often a picture that is sound in a category says so."""
+FUNCTION_WORDS = ("a", "an", "and", "at", "in", "of", "on", "the", "to", "with", "photo", "picture", "one", "matte")
+
+
+def solid_phrase(solid: Solid, name_material: bool = True) -> str:
+    """Such as "a shiny red cone"."""
+    words = [solid.color, solid.shape]
+    if solid.shiny and name_material:
+        words.insert(0, "shiny")
+    return f"{'an' if words[0] == 'orange' else 'a'} {' '.join(words)}"
+
+
+def scene_caption(scene: Scene, opening: str = "", name_material: bool = True) -> str:
+    """What a person would ask for to get this scene, without modifiers."""
+    things = " and ".join(solid_phrase(s, name_material) for s in scene.solids)
+    return f"{opening}{things} on a {scene.surface}"
+
+
+def with_modifiers(caption: str, categories: Sequence[Category]) -> str:
+    return ", ".join([caption, *(MODIFIERS[c] for c in categories)])
+
+
+def training_caption(scene: Scene, flags: Sequence[bool], rng: np.random.Generator) -> str:
+    """A caption for a picture of `scene` that is flawed in the categories where `flags` is true."""
+    opening = OPENINGS[int(rng.choice(len(OPENINGS), p=_OPENING_SHARE))]
+    chosen = [c for c, flawed in zip(CATEGORIES, flags, strict=True) if not flawed and rng.random() < MODIFIER_SHARE]
+    rng.shuffle(chosen)  # type: ignore[arg-type]
+    return with_modifiers(scene_caption(scene, opening, name_material=bool(rng.random() < 0.8)), chosen)
+
+
+def vocabulary() -> list[str]:
+    """Every word that the bundled models were taught, sorted."""
+    words = {*SHAPES, *COLORS, *FUNCTION_WORDS, "shiny"}
+    for phrase in (*SURFACES, *MODIFIERS.values()):
+        words.update(phrase.split())
+    return sorted(words)
+
+
+def held_out_prompts(count: int, seed: int) -> list[str]:
+    """Plain prompts for measuring: distinct draws from the grammar, the same for the same seed."""
+    rng = np.random.default_rng([seed, 77])
+    combinations = [(c, s, f, m) for c in COLORS for s in SHAPES for f in SURFACES for m in (False, True)]
+    order = rng.permutation(len(combinations))
+    prompts = []
+    for i in range(count):
+        color, shape, surface, shiny = combinations[order[i % len(order)]]
+        solid = Solid(shape, color, shiny, 0, 0, 1, 0)
+        prompts.append(f"{solid_phrase(solid)} on a {surface}")
+    return prompts

@@ -1,0 +1,40 @@
+"""Model cards: what a bundled model is, what made it, and how good it was found to be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from tabletop.trainer import Outcome, Schedule, describe
+
+_PURPOSE = {
+    "clip": "Tiny CLIP of the tabletop world: text encoder of the generator, vision tower of the defender, plain CLIP score.",
+    "scorer": "Preference scorer: the tiny CLIP fine-tuned on clean-over-flawed and match-over-mismatch pairs.",
+    "generator": "Stable-Diffusion-layout text-to-image model of the tabletop world at 64 x 64 pixels.",
+    "judge": "Independent judge for reporting: object, color, surface and one flaw probability per category.",
+    "defender": "Small LEGION: finds, masks and explains artifacts in tabletop pictures; tells real from generated.",
+}
+
+
+def write(
+    name: str,
+    folder: Path,
+    schedule: Schedule,
+    outcome: Outcome,
+    pairs: int,
+    figures: Mapping[str, float],
+    notes: str = "",
+) -> None:
+    """Write `folder/README.md` and `folder/training.json`."""
+    facts = {"pairs": pairs, **describe(schedule, outcome), "figures": {k: round(v, 4) for k, v in figures.items()}}
+    (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+    rows = "\n".join(f"| {k} | {v:.3f} |" for k, v in figures.items())
+    settings = "\n".join(f"- {k.replace('_', ' ')}: {v}" for k, v in describe(schedule, outcome).items())
+    (folder / "README.md").write_text(
+        f"# {name}\n\n{_PURPOSE[name]}\n\n"
+        f"Made by `legion train {name}` on {pairs:,} rendered pairs of the training seeds, on CPU. "
+        f"License: Apache-2.0, like the code; the data is rendered by tabletop/.\n\n"
+        f"## Figures on held-out validation seeds\n\n| figure | value |\n| --- | --- |\n{rows}\n\n"
+        f"## Training\n\n{settings}\n{notes}"
+    )

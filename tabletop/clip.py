@@ -1,0 +1,278 @@
+"""The tiny CLIP: image and text towers trained on the tabletop world, in the format of the large ones.
+
+Its text tower is the generator's frozen text encoder, its vision tower the defender's global encoder, and fine-tuned
+on preferences (tabletop/preference.py) it is the scorer, as CLIP is in the full-size world. Trained with the
+contrastive loss of CLIP (arXiv 2103.00020), with three changes that a small closed world asks for: captions that
+fit several pictures of a batch count as right for all of them; every caption comes with a near miss (a wrong
+modifier, color, shape or surface); linear heads that are thrown away afterwards read the attributes off both towers.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch import nn
+from torch.nn import functional as F
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
+
+from contracts.records import CATEGORIES
+from tabletop import captions
+from tabletop.data import PairSet
+from tabletop.scenes import COLORS, SHAPES, SURFACES, Scene
+from tabletop.trainer import Metrics, Outcome, Schedule, train
+
+MAX_TOKENS = 40
+IMAGE_SIZE = 64
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+SCHEDULE = Schedule(steps=2_200, learning_rate=1.5e-3, seed=11, warmup=150, weight_decay=0.05, ema_decay=0.997)
+BATCH = 64
+PAIRS = 16_000
+
+
+def build_tokenizer(folder: Path) -> CLIPTokenizer:
+    """A byte-pair tokenizer in CLIP's format in which every word of the grammar is one token.
+
+    Any other word still has a spelling in byte pieces. Also writes `known_words.txt`, and `vocab.json` and
+    `merges.txt` for older versions of transformers.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    raw = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=4_000, end_of_word_suffix="</w>", show_progress=False)
+    raw.train_from_iterator([" ".join(captions.vocabulary())] * 3, trainer)
+    merges = [tuple(m) for m in json.loads(raw.to_str())["model"]["merges"]]
+    pieces = [*sorted(alphabet), *(f"{c}</w>" for c in sorted(alphabet)), *("".join(m) for m in merges)]
+    vocab: dict[str, int] = {}
+    for piece in [*pieces, "<|startoftext|>", "<|endoftext|>"]:
+        vocab.setdefault(piece, len(vocab))
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
+    tokenizer.save_pretrained(folder)
+    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(m) for m in merges) + "\n")
+    (folder / "known_words.txt").write_text("\n".join(captions.vocabulary()) + "\n")
+    return tokenizer
+
+
+def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
+    """Untrained towers of width 128: 0.9 M parameters in the vision tower, 0.7 M in the text tower."""
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=MAX_TOKENS,
+        hidden_act="gelu",
+        projection_dim=96,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    vision = CLIPVisionConfig(
+        image_size=IMAGE_SIZE,
+        patch_size=8,
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        hidden_act="gelu",
+        projection_dim=96,
+    )
+    model = CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=96))
+    # Plain matrix products train twice as fast on a CPU as the fused attention, whose backward pass is slow there.
+    model.set_attn_implementation("eager")
+    return model
+
+
+def pixels(images: np.ndarray) -> torch.Tensor:
+    """uint8 (N, H, W, 3) -> normalised float (N, 3, H, W), as CLIP expects it."""
+    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
+    return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+
+
+def encode_texts(tokenizer: CLIPTokenizer, texts: list[str]) -> dict[str, torch.Tensor]:
+    return dict(tokenizer(texts, padding="longest", truncation=True, max_length=MAX_TOKENS, return_tensors="pt"))
+
+
+def image_features(model: CLIPModel, x: torch.Tensor) -> torch.Tensor:
+    """(N, 96), length 1."""
+    pooled = model.vision_model(pixel_values=x).pooler_output
+    return F.normalize(model.visual_projection(pooled).float(), dim=-1)
+
+
+def text_features(model: CLIPModel, tokens: dict[str, torch.Tensor]) -> torch.Tensor:
+    """(N, 96), length 1."""
+    pooled = model.text_model(**tokens).pooler_output
+    return F.normalize(model.text_projection(pooled).float(), dim=-1)
+
+
+class PictureBatch:
+    """Random clean and flawed pictures of a data set with what is true of each."""
+
+    def __init__(self, data: PairSet, rng: np.random.Generator, size: int, clean_share: float = 0.4) -> None:
+        self.index = rng.integers(len(data), size=size)
+        clean = rng.random(size) < clean_share
+        self.images = np.where(clean[:, None, None, None], data.clean[self.index], data.flawed[self.index])
+        self.flags = data.flags[self.index] & ~clean[:, None]
+        self.scenes = [data.scenes[i] for i in self.index]
+
+
+def attributes(scene: Scene) -> tuple[int, int, int]:
+    """Places of the first solid's shape and color and of the surface in their lists."""
+    solid = scene.solids[0]
+    return SHAPES.index(solid.shape), COLORS.index(solid.color), SURFACES.index(scene.surface)
+
+
+def add_unknown_words(caption: str, rng: np.random.Generator) -> str:
+    """Put one to three made-up words somewhere, so that the model learns to pass over what it does not know."""
+    words = caption.split(" ")
+    for _ in range(int(rng.integers(1, 4))):
+        made_up = "".join(chr(97 + int(c)) for c in rng.integers(26, size=int(rng.integers(3, 10))))
+        words.insert(int(rng.integers(len(words) + 1)), made_up)
+    return " ".join(words)
+
+
+def _near_miss(scene: Scene, flags: np.ndarray, caption: str, rng: np.random.Generator) -> str:
+    """The caption with one thing about it made wrong."""
+    absent = [c for c, flawed in zip(CATEGORIES, flags, strict=True) if flawed]
+    if absent and rng.random() < 0.6:
+        return captions.with_modifiers(caption, [absent[int(rng.integers(len(absent)))]])
+    solid = scene.solids[0]
+    word, options = [
+        (solid.color, COLORS),
+        (solid.shape, SHAPES),
+        (scene.surface, SURFACES),
+    ][int(rng.integers(3))]
+    others = [o for o in options if o != word]
+    return caption.replace(word, others[int(rng.integers(len(others)))])
+
+
+def _fits(batch: PictureBatch, attribute: np.ndarray, texts: list[str]) -> torch.Tensor:
+    """(B, B) whether caption j is also true of picture i: same things, and no modifier that i contradicts."""
+    same = (attribute[:, None] == attribute[None]).all(-1)
+    claims = np.array([[captions.MODIFIERS[c] in t for c in CATEGORIES] for t in texts])
+    contradicted = (batch.flags[:, None] & claims[None]).any(-1)
+    shiny = np.array([s.solids[0].shiny for s in batch.scenes])
+    says_shiny = np.array(["shiny" in t for t in texts])
+    return torch.from_numpy(same & ~contradicted & (shiny[:, None] | ~says_shiny[None]))
+
+
+def train_clip(data: PairSet, folder: Path, schedule: Schedule = SCHEDULE) -> tuple[CLIPModel, CLIPTokenizer, Outcome]:
+    """Train both towers; `folder` keeps the checkpoint."""
+    torch.manual_seed(schedule.seed)
+    tokenizer = build_tokenizer(folder / "tokenizer")
+    model = build_model(tokenizer)
+    sizes = (len(SHAPES), len(COLORS), len(SURFACES))
+    image_heads = nn.ModuleList([nn.Linear(128, n) for n in (*sizes, 3)])
+    text_heads = nn.ModuleList([nn.Linear(128, n) for n in (*sizes, 3)])
+
+    def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, Metrics]:
+        batch = PictureBatch(data, rng, BATCH)
+        attribute = np.array([attributes(s) for s in batch.scenes])
+        true = [captions.training_caption(s, f, rng) for s, f in zip(batch.scenes, batch.flags, strict=True)]
+        wrong = [
+            _near_miss(s, f, t, rng) for s, f, t in zip(batch.scenes, batch.flags, true, strict=True)
+        ]
+        spoken = [add_unknown_words(t, rng) if rng.random() < 0.15 else t for t in true]
+        tokens = encode_texts(tokenizer, spoken + wrong)
+        text_out = model.text_model(**tokens).pooler_output
+        image_out = model.vision_model(pixel_values=pixels(batch.images)).pooler_output
+        text = F.normalize(model.text_projection(text_out).float(), dim=-1)
+        image = F.normalize(model.visual_projection(image_out).float(), dim=-1)
+        logits = image @ text.T * model.logit_scale.exp().clamp(max=50)
+        right = _fits(batch, attribute, true).float()
+        near = torch.cat([right, torch.zeros_like(right)], dim=1)
+        to_text = -(F.log_softmax(logits, dim=1) * near / near.sum(1, keepdim=True)).sum(1).mean()
+        to_image = -(F.log_softmax(logits[:, :BATCH], dim=0) * right / right.sum(0, keepdim=True)).sum(0).mean()
+        margin = F.softplus(
+            -(logits[:, :BATCH].diagonal() - logits[:, BATCH:].diagonal())
+        ).mean()
+        heads = torch.zeros(())
+        flags = torch.from_numpy(batch.flags.astype(np.float32))
+        said = torch.tensor([[captions.MODIFIERS[c] in t for c in CATEGORIES] for t in true]).float()
+        for k in range(3):
+            target = torch.from_numpy(attribute[:, k])
+            heads = heads + F.cross_entropy(image_heads[k](image_out).float(), target)
+            heads = heads + 0.5 * F.cross_entropy(text_heads[k](text_out[:BATCH]).float(), target)
+        flaw_logits = image_heads[3](image_out).float()
+        heads = heads + 3 * F.binary_cross_entropy_with_logits(flaw_logits, flags)
+        heads = heads + F.binary_cross_entropy_with_logits(text_heads[3](text_out[:BATCH]).float(), said)
+        metrics = {
+            "contrast": float((to_text + to_image).detach()) / 2,
+            "margin": float(margin.detach()),
+            "heads": float(heads.detach()),
+            "flaw_accuracy": float(((flaw_logits > 0) == (flags > 0.5)).float().mean()),
+        }
+        return 0.5 * (to_text + to_image) + margin + heads, metrics
+
+    outcome = train("clip", folder, model, loss, schedule, extra=[image_heads, text_heads])
+    return model, tokenizer, outcome
+
+
+def save(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Write a folder that `CLIPModel.from_pretrained` and ClipScorer read (weights in fp16)."""
+    half = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    model.save_pretrained(folder, state_dict=half)
+    tokenizer.save_pretrained(folder)
+    preprocessing = {
+        "size": {"longest_edge": IMAGE_SIZE},
+        "do_pad": True,
+        "pad_size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+        "resample": 3,
+        "antialias": True,
+        "rescale_factor": 1 / 255,
+        "image_mean": list(MEAN),
+        "image_std": list(STD),
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n")
+
+
+@torch.no_grad()
+def evaluate(model: CLIPModel, tokenizer: CLIPTokenizer, data: PairSet) -> dict[str, float]:
+    """Zero-shot accuracy on clean pictures, and how often each modifier tells a sound picture from a flawed one (AUC)."""
+    model.eval()
+    clean = torch.cat([image_features(model, pixels(data.clean[i : i + 250])) for i in range(0, len(data), 250)])
+    flawed = torch.cat([image_features(model, pixels(data.flawed[i : i + 250])) for i in range(0, len(data), 250)])
+    scenes = data.scenes
+    result = {}
+    kinds = (("shape", SHAPES), ("color", COLORS), ("surface", SURFACES))
+    for k, (name, options) in enumerate(kinds):
+        right = 0
+        for i, scene in enumerate(scenes):
+            words = [(scene.solids[0].shape, scene.solids[0].color, scene.surface)[k], *options]
+            plain = captions.scene_caption(scene, name_material=False)
+            feature = _text_cache(model, tokenizer, [plain.replace(words[0], o, 1) for o in options])
+            right += int((feature @ clean[i]).argmax()) == attributes(scene)[k]
+        result[f"zero-shot {name}"] = right / len(scenes)
+    flags = data.flags
+    for k, category in enumerate(CATEGORIES):
+        plain = [captions.scene_caption(s, name_material=False) for s in scenes]
+        gain = _texts(model, tokenizer, [captions.with_modifiers(p, [category]) for p in plain])
+        gain = gain - _texts(model, tokenizer, plain)
+        sound = torch.cat([(clean * gain).sum(-1), (flawed * gain).sum(-1)[~torch.from_numpy(flags[:, k])]])
+        bad = (flawed * gain).sum(-1)[torch.from_numpy(flags[:, k])]
+        result[f"modifier AUC {category}"] = float((sound[:, None] > bad[None]).float().mean())
+    return result
+
+
+def _texts(model: CLIPModel, tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
+    return torch.cat(
+        [text_features(model, encode_texts(tokenizer, texts[i : i + 250])) for i in range(0, len(texts), 250)]
+    )
+
+
+_CACHE: dict[tuple[int, str], torch.Tensor] = {}
+
+
+def _text_cache(model: CLIPModel, tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
+    new = [t for t in texts if (id(model), t) not in _CACHE]
+    if new:
+        for t, f in zip(new, _texts(model, tokenizer, new), strict=True):
+            _CACHE[(id(model), t)] = f
+    return torch.stack([_CACHE[(id(model), t)] for t in texts])

@@ -1,0 +1,155 @@
+"""The generator: a Stable-Diffusion-layout latent diffusion model of the tabletop world.
+
+The text encoder is the tiny CLIP's text tower, frozen; the autoencoder is tabletop/autoencoder.py's; only the UNet is
+trained here, to predict v (arXiv 2202.00512) on a cosine schedule, with captions dropped for classifier-free guidance.
+Written as a folder that `AutoPipelineForText2Image` and `AutoPipelineForInpainting` load with default arguments.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch.nn import functional as F
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from tabletop import autoencoder, captions
+from tabletop.clip import MAX_TOKENS, add_unknown_words
+from tabletop.data import PairSet
+from tabletop.trainer import Metrics, Outcome, Schedule, train
+
+SCHEDULE = Schedule(
+    steps=6_000, learning_rate=9e-4, seed=31, warmup=200, weight_decay=0.01, ema_decay=0.9988, betas=(0.9, 0.99)
+)
+BATCH = 32
+CLEAN_SHARE = 0.45
+CAPTION_DROPOUT = 0.1
+UNKNOWN_WORD_SHARE = 0.05
+DEFAULTS = {"num_inference_steps": 16, "guidance_scale": 2.5}
+
+
+def build_unet() -> UNet2DConditionModel:
+    """4.3 M parameters; cross-attention at 8 x 8 only, the pooled text joins the time embedding."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DCrossAttn",
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(64, 128),
+        layers_per_block=2,
+        cross_attention_dim=128,
+        attention_head_dim=4,
+        norm_num_groups=16,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=8,
+        resnet_time_scale_shift="scale_shift",
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+    )
+
+
+def encode_latents(model: AutoencoderKL, data: PairSet, path: Path) -> torch.Tensor:
+    """Latent means of every picture, (N, 2, 4, 16, 16) fp16 (clean, flawed), kept on disk."""
+    if path.exists():
+        return torch.load(path, weights_only=True)
+    both = [autoencoder.encode(model, p, 100).half() for p in (data.clean, data.flawed)]
+    latents = torch.stack(both, dim=1)
+    torch.save(latents, path)
+    return latents
+
+
+def train_generator(
+    data: PairSet, latents: torch.Tensor, clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path, schedule: Schedule = SCHEDULE
+) -> tuple[UNet2DConditionModel, Outcome]:
+    """Train the UNet on latents of clean and flawed pictures with captions drawn anew each time."""
+    torch.manual_seed(schedule.seed)
+    unet = build_unet()
+    unet.set_attn_processor(AttnProcessor())  # the fused attention's backward pass is slow on CPUs
+    alphas = build_scheduler().alphas_cumprod
+    text_model = clip.text_model.eval()
+    flags, scenes = data.flags, data.scenes
+
+    @torch.no_grad()
+    def encode(caption: str) -> torch.Tensor:
+        tokens = tokenizer(
+            [caption], padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+        )
+        return text_model(input_ids=tokens.input_ids).last_hidden_state[0].bfloat16()
+
+    remembered = cache(encode)
+
+    def text(i: int, clean: bool, rng: np.random.Generator) -> torch.Tensor:
+        if rng.random() < CAPTION_DROPOUT:
+            return remembered("")
+        caption = captions.training_caption(scenes[i], flags[i] & (not clean), rng)
+        if rng.random() < UNKNOWN_WORD_SHARE:
+            return encode(add_unknown_words(caption, rng))
+        return remembered(caption)
+
+    def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, Metrics]:
+        index = rng.integers(len(data), size=BATCH)
+        clean = rng.random(BATCH) < CLEAN_SHARE
+        x = latents[torch.from_numpy(index), torch.from_numpy(1 - clean.astype(np.int64))].float()
+        hidden = torch.stack([text(int(i), bool(c), rng) for i, c in zip(index, clean, strict=True)]).float()
+        # Mostly the middle of the schedule, where the composition is decided; a fifth is uniform.
+        middle = 1 / (1 + np.exp(-rng.normal(0.0, 1.0, BATCH)))
+        place = np.where(rng.random(BATCH) < 0.2, rng.random(BATCH), middle)
+        t = torch.from_numpy((place * 1000).astype(np.int64).clip(0, 999))
+        noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32))
+        a, s = alphas[t].sqrt().view(-1, 1, 1, 1), (1 - alphas[t]).sqrt().view(-1, 1, 1, 1)
+        v = unet(a * x + s * noise, t, encoder_hidden_states=hidden).sample.float()
+        return F.mse_loss(v, a * noise - s * x), {}
+
+    outcome = train("generator", folder, unet, loss, schedule)
+    return unet, outcome
+
+
+def save(
+    unet: UNet2DConditionModel, vae: AutoencoderKL, clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path
+) -> None:
+    """Write the diffusers folder: UNet and autoencoder in fp16, text encoder in fp32.
+
+    transformers would keep an fp16 text encoder in fp16 while diffusers loads the others as fp32.
+    """
+    text_encoder = CLIPTextModel(clip.config.text_config)
+    text_encoder.load_state_dict(_text_state(clip, text_encoder))
+    pipeline = StableDiffusionPipeline(
+        vae=vae.half(),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet.half(),
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    vae.float(), unet.float()
+    for name in ("vocab.json", "merges.txt", "known_words.txt"):
+        source = Path(tokenizer.name_or_path) / name
+        if source.exists():
+            (folder / "tokenizer" / name).write_bytes(source.read_bytes())
+    (folder / "legion_defaults.json").write_text(json.dumps(DEFAULTS, indent=2) + "\n")
+
+
+def _text_state(clip: CLIPModel, text_encoder: CLIPTextModel) -> dict[str, torch.Tensor]:
+    """The text tower's tensors under the names that a lone CLIPTextModel uses."""
+    wanted = text_encoder.state_dict().keys()
+    tower = {**{f"text_model.{k}": v for k, v in clip.text_model.state_dict().items()}, **clip.text_model.state_dict()}
+    return {name: tower[name] for name in wanted}

@@ -1,0 +1,164 @@
+"""The independent judge: what is in a tabletop picture, and which categories of flaw it has.
+
+For reporting only, never inside a loop. It shares nothing with the defender or the scorers: a plain convolutional
+network (they are transformers), another seed, other scenes (the "judge" seeds).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+
+from contracts.errors import CheckpointError
+from contracts.records import CATEGORIES
+from tabletop.clip import attributes
+from tabletop.data import PairSet
+from tabletop.scenes import COLORS, SHAPES, SURFACES
+from tabletop.trainer import Metrics, Outcome, Schedule, train
+
+SCHEDULE = Schedule(steps=3_600, learning_rate=2e-3, seed=51, warmup=100, weight_decay=0.02, ema_decay=0.998)
+BATCH = 48
+PAIRS = 16_000
+_SIZES = (len(SHAPES), len(COLORS), len(SURFACES), len(CATEGORIES))
+
+
+@dataclass(frozen=True, eq=False)
+class Opinion:
+    """What the judge thinks of N pictures."""
+
+    shape: NDArray[np.int64]
+    """(N,) index into SHAPES."""
+    color: NDArray[np.int64]
+    surface: NDArray[np.int64]
+    flaws: NDArray[np.float32]
+    """(N, 3) probability of a flaw by category."""
+
+    @property
+    def flawed(self) -> NDArray[np.bool_]:
+        """(N,) whether any category is more likely flawed than not."""
+        return (self.flaws > 0.5).any(axis=1)
+
+
+class JudgeNetwork(nn.Module):
+    """Residual convolutions at 32, 16 and 8 pixels; mean and maximum pooling, because a flaw may be small."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        w = width
+        self.stem = nn.Conv2d(3, w, 3, stride=2, padding=1)
+        self.stages = nn.Sequential(
+            _Block(w, w), _Block(w, 2 * w, 2), _Block(2 * w, 2 * w), _Block(2 * w, 3 * w, 2), _Block(3 * w, 3 * w)
+        )
+        self.heads = nn.ModuleList([nn.Linear(6 * w, n) for n in _SIZES])
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """(N, 3, 64, 64) in -1..1 -> logits of shape, color, surface (classes) and flaws (independent)."""
+        h = self.stages(self.stem(x))
+        pooled = torch.cat([h.mean(dim=(2, 3)), h.amax(dim=(2, 3))], dim=1)
+        return [head(pooled).float() for head in self.heads]
+
+
+class _Block(nn.Module):
+    def __init__(self, inside: int, outside: int, stride: int = 1) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, inside), nn.GroupNorm(8, outside)
+        self.conv1 = nn.Conv2d(inside, outside, 3, stride=stride, padding=1)
+        self.conv2 = nn.Conv2d(outside, outside, 3, padding=1)
+        self.skip = nn.Conv2d(inside, outside, 1, stride=stride) if (inside, stride) != (outside, 1) else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.conv1(F.relu(self.norm1(x)))
+        return self.skip(x) + self.conv2(F.relu(self.norm2(h)))
+
+
+def train_judge(
+    data: PairSet, reconstructed: tuple[np.ndarray, np.ndarray], folder: Path, schedule: Schedule = SCHEDULE
+) -> tuple[JudgeNetwork, Outcome]:
+    """Train on the judge's own pairs, as rendered and after the generator's autoencoder."""
+    torch.manual_seed(schedule.seed)
+    model = JudgeNetwork()
+    labels = np.array([attributes(s) for s in data.scenes])
+
+    def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, Metrics]:
+        index = rng.integers(len(data), size=BATCH)
+        clean = rng.random(BATCH) < 0.45
+        through = rng.random(BATCH) < 0.6
+        rendered = np.where(clean[:, None, None, None], data.clean[index], data.flawed[index])
+        decoded = np.where(clean[:, None, None, None], reconstructed[0][index], reconstructed[1][index])
+        images = np.where(through[:, None, None, None], decoded, rendered)
+        logits = model(_augmented(images, rng))
+        flags = torch.from_numpy((data.flags[index] & ~clean[:, None]).astype(np.float32))
+        value = 2 * F.binary_cross_entropy_with_logits(logits[3], flags)
+        for k in range(3):
+            value = value + F.cross_entropy(logits[k], torch.from_numpy(labels[index, k]), label_smoothing=0.02)
+        return value, {
+            "shape": float((logits[0].argmax(1).numpy() == labels[index, 0]).mean()),
+            "flaws": float(((logits[3] > 0) == (flags > 0.5)).float().mean()),
+        }
+
+    outcome = train("judge", folder, model, loss, schedule)
+    return model, outcome
+
+
+def _augmented(images: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+    """Slight changes of brightness and a little noise: the generator's pictures are never quite a render's."""
+    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    n = len(images)
+    gain = torch.from_numpy(rng.uniform(0.93, 1.07, (n, 1, 1, 1)).astype(np.float32))
+    noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32))
+    return x * gain + noise * torch.from_numpy(rng.uniform(0, 0.03, (n, 1, 1, 1)).astype(np.float32))
+
+
+def save(model: JudgeNetwork, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"width": model.stem.out_channels}) + "\n")
+
+
+def load(folder: Path) -> JudgeNetwork:
+    """The judge of a folder written by `save`. Raises CheckpointError."""
+    try:
+        model = JudgeNetwork(**json.loads((folder / "config.json").read_text()))
+        model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"no judge can be loaded from {folder}: {error}; train it with: legion train judge") from error
+    return model.eval()
+
+
+@torch.no_grad()
+def judge(model: JudgeNetwork, images: np.ndarray, batch: int = 250) -> Opinion:
+    """Opinion on uint8 pictures (N, 64, 64, 3)."""
+    outputs: list[list[torch.Tensor]] = []
+    for i in range(0, len(images), batch):
+        x = torch.from_numpy(np.ascontiguousarray(images[i : i + batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        outputs.append(model(x))
+    shape, color, surface, flaws = (torch.cat([o[k] for o in outputs]) for k in range(4))
+    return Opinion(
+        shape.argmax(1).numpy(), color.argmax(1).numpy(), surface.argmax(1).numpy(), flaws.sigmoid().numpy()
+    )
+
+
+def evaluate(model: JudgeNetwork, data: PairSet, pictures: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+    """Held-out accuracy of every head over (clean, flawed) pictures, and AUC per flaw category."""
+    opinions = [judge(model, p) for p in pictures]
+    labels = np.array([attributes(s) for s in data.scenes])
+    truth = [np.zeros_like(data.flags), data.flags]
+    figures = {}
+    for k, (name, field) in enumerate((("shape", "shape"), ("color", "color"), ("surface", "surface"))):
+        figures[f"accuracy {name}"] = float(np.mean([(getattr(o, field) == labels[:, k]).mean() for o in opinions]))
+    for k, category in enumerate(CATEGORIES):
+        p = np.concatenate([o.flaws[:, k] for o in opinions])
+        t = np.concatenate([flags[:, k] for flags in truth])
+        figures[f"accuracy {category}"] = float(((p > 0.5) == t).mean())
+        figures[f"AUC {category}"] = float((p[t][:, None] > p[~t][None]).mean())
+    figures["false alarms on clean"] = float(opinions[0].flawed.mean())
+    figures["flawed found"] = float(opinions[1].flawed.mean())
+    return figures

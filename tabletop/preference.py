@@ -1,0 +1,107 @@
+"""The preference scorer: the tiny CLIP fine-tuned to prefer what a person would.
+
+Pairs as in HPSv2 (arXiv 2306.09341): two pictures for one caption, one preferred; the Bradley-Terry loss on the
+difference of their cosine scores. Clean is preferred over flawed for the same scene, one flaw over two, and for a
+picture its own caption over one that names another thing. Half of what it sees went through the generator's
+autoencoder, because that is how pictures will reach it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from transformers import CLIPModel, CLIPTokenizer
+
+from tabletop import captions
+from tabletop.clip import (
+    encode_texts,
+    image_features,
+    pixels,
+    text_features,
+)
+from tabletop.data import PairSet
+from tabletop.scenes import COLORS, SHAPES, SURFACES, Scene
+from tabletop.trainer import Metrics, Outcome, Schedule, train
+
+SCHEDULE = Schedule(steps=1_200, learning_rate=4e-4, seed=41, warmup=60, weight_decay=0.05, ema_decay=0.995)
+BATCH = 48
+PAIRS = 16_000
+SCALE = 30.0
+"""Cosine differences times this are log-odds of preference."""
+
+
+def train_scorer(
+    model: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    data: PairSet,
+    reconstructed: tuple[np.ndarray, np.ndarray],
+    folder: Path,
+    schedule: Schedule = SCHEDULE,
+) -> tuple[CLIPModel, Outcome]:
+    """Fine-tune a copy of the tiny CLIP; `reconstructed` holds (clean, flawed) after the autoencoder."""
+    model.logit_scale.requires_grad_(False)
+    scenes = data.scenes
+
+    def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, Metrics]:
+        index = rng.integers(len(data), size=BATCH)
+        through = (rng.random(BATCH) < 0.5)[:, None, None, None]
+        clean = np.where(through, reconstructed[0][index], data.clean[index])
+        flawed = np.where(through, reconstructed[1][index], data.flawed[index])
+        right = [caption(scenes[i], rng) for i in index]
+        wrong = [mismatch(scenes[i], t, rng) for i, t in zip(index, right, strict=True)]
+        image = image_features(model, pixels(np.concatenate([clean, flawed])))
+        text = text_features(model, encode_texts(tokenizer, right + wrong))
+        good, bad = image[:BATCH], image[BATCH:]
+        own, other = text[:BATCH], text[BATCH:]
+        quality = SCALE * ((good - bad) * own).sum(-1)
+        match = SCALE * (good * (own - other)).sum(-1)
+        match_flawed = SCALE * (bad * (own - other)).sum(-1)
+        value = -(F.logsigmoid(quality).mean() + F.logsigmoid(match).mean() + 0.5 * F.logsigmoid(match_flawed).mean())
+        return value, {
+            "clean over flawed": float((quality > 0).float().mean()),
+            "match over mismatch": float((match > 0).float().mean()),
+        }
+
+    outcome = train("scorer", folder, model, loss, schedule)
+    return model, outcome
+
+
+def caption(scene: Scene, rng: np.random.Generator) -> str:
+    """What a user would type: mostly plain, sometimes with modifiers."""
+    plain = captions.scene_caption(scene, name_material=bool(rng.random() < 0.7))
+    if rng.random() < 0.7:
+        return plain
+    chosen = [c for c in captions.MODIFIERS if rng.random() < 0.5]
+    return captions.with_modifiers(plain, chosen)
+
+
+def mismatch(scene: Scene, text: str, rng: np.random.Generator) -> str:
+    """The caption with another color, shape or surface."""
+    solid = scene.solids[0]
+    word, options = [(solid.color, COLORS), (solid.shape, SHAPES), (scene.surface, SURFACES)][int(rng.integers(3))]
+    others = [o for o in options if o != word]
+    return text.replace(word, others[int(rng.integers(len(others)))], 1)
+
+
+@torch.no_grad()
+def evaluate(
+    model: CLIPModel, tokenizer: CLIPTokenizer, data: PairSet, pictures: tuple[np.ndarray, np.ndarray]
+) -> dict[str, float]:
+    """Share of held-out pairs ranked as a person would rank them, for user-like captions."""
+    rng = np.random.default_rng(4242)
+    right = [caption(s, rng) for s in data.scenes]
+    wrong = [mismatch(s, t, rng) for s, t in zip(data.scenes, right, strict=True)]
+    quality, match = [], []
+    for i in range(0, len(data), 250):
+        own = text_features(model, encode_texts(tokenizer, right[i : i + 250]))
+        other = text_features(model, encode_texts(tokenizer, wrong[i : i + 250]))
+        good, bad = (image_features(model, pixels(p[i : i + 250])) for p in pictures)
+        quality.append(((good - bad) * own).sum(-1) > 0)
+        match.append((good * (own - other)).sum(-1) > 0)
+    return {
+        "clean over flawed": float(torch.cat(quality).float().mean()),
+        "match over mismatch": float(torch.cat(match).float().mean()),
+    }

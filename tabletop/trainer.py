@@ -1,0 +1,162 @@
+"""One flat training loop for every small model, with exact resume.
+
+What a step sees depends only on (seed, step): its data, its noise and its dropout are drawn from generators seeded
+with these two numbers. So a run that was killed and started again makes the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+Metrics = dict[str, float]
+LossFunction = Callable[[int, np.random.Generator], tuple[torch.Tensor, Metrics]]
+"""(step, generator) -> (loss, numbers to log)."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast. `max_seconds` only pauses a run: its result does not depend on it."""
+
+    steps: int
+    learning_rate: float
+    seed: int = 0
+    warmup: int = 100
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 1.0
+    ema_decay: float = 0.0
+    bf16: bool = True
+    max_seconds: float = math.inf
+    save_every: float = 120.0
+    """Seconds between checkpoints."""
+    log_every: int = 50
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a run stands."""
+
+    step: int
+    finished: bool
+    seconds: float
+    """Training time of all sittings together."""
+
+
+def train(
+    name: str, folder: Path, model: nn.Module, loss: LossFunction, schedule: Schedule, extra: Iterable[nn.Module] = ()
+) -> Outcome:
+    """Train `model` (and the `extra` modules, such as heads that are thrown away) to the end of the schedule.
+
+    The best estimate of the weights (the moving average where asked for) is in `model` when the run has finished;
+    `folder/NAME.pt` holds everything a resume needs, `folder/NAME.jsonl` the logged numbers.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.set_flush_denormal(True)  # gradients that underflow would otherwise cost a CPU ten times the arithmetic
+    modules = nn.ModuleList([model, *extra])
+    parameters = [p for p in modules.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=schedule.learning_rate, betas=schedule.betas, weight_decay=schedule.weight_decay
+    )
+    average = copy.deepcopy(modules).requires_grad_(False) if schedule.ema_decay else None
+    checkpoint = folder / f"{name}.pt"
+    step, spent = _resume(checkpoint, modules, average, optimizer)
+    started = saved = time.monotonic()
+    log = (folder / f"{name}.jsonl").open("a")
+    window: list[Metrics] = []
+    modules.train()
+    while True:
+        now = time.monotonic()
+        last = step >= schedule.steps
+        pause = now - started >= schedule.max_seconds
+        if last or pause or now - saved >= schedule.save_every:
+            _save(checkpoint, modules, average, optimizer, step, spent + now - started)
+            saved = now
+        if last or pause:
+            break
+        rate = learning_rate(step, schedule)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(schedule.seed * 1_000_003 + step)
+        with torch.autocast("cpu", torch.bfloat16, enabled=schedule.bf16):
+            value, metrics = loss(step, np.random.default_rng([schedule.seed, step]))
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        norm = nn.utils.clip_grad_norm_(parameters, schedule.clip)
+        optimizer.step()
+        if average is not None:
+            _follow(average, modules, min(schedule.ema_decay, (step + 1) / (step + 10)))
+        step += 1
+        window.append({**metrics, "loss": float(value.detach()), "grad_norm": float(norm)})
+        if step % schedule.log_every == 0:
+            mean = {k: round(float(np.mean([m[k] for m in window if k in m])), 5) for k in window[-1]}
+            elapsed = spent + time.monotonic() - started
+            line = json.dumps({"step": step, "seconds": round(elapsed, 1), "lr": rate, **mean})
+            print(f"{name} {line}", flush=True)
+            log.write(line + "\n")
+            log.flush()
+            window.clear()
+    log.close()
+    if average is not None:
+        modules.load_state_dict(average.state_dict())
+    modules.eval()
+    return Outcome(step, step >= schedule.steps, spent + time.monotonic() - started)
+
+
+def learning_rate(step: int, schedule: Schedule) -> float:
+    """Linear warm-up, then a cosine to 2 % of the peak."""
+    if step < schedule.warmup:
+        return schedule.learning_rate * (step + 1) / schedule.warmup
+    progress = (step - schedule.warmup) / max(1, schedule.steps - schedule.warmup)
+    return schedule.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+def describe(schedule: Schedule, outcome: Outcome) -> dict[str, object]:
+    """What a model card says about a run."""
+    facts = {k: v for k, v in asdict(schedule).items() if k not in ("max_seconds", "save_every", "log_every")}
+    return {**facts, "trained_steps": outcome.step, "training_seconds": round(outcome.seconds)}
+
+
+def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    with torch.no_grad():
+        for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
+            slow.lerp_(fast, 1 - decay)
+        for slow, fast in zip(average.buffers(), model.buffers(), strict=True):
+            slow.copy_(fast)
+
+
+def _save(
+    path: Path, modules: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer, step: int, spent: float
+) -> None:
+    state = {
+        "modules": modules.state_dict(),
+        "average": average.state_dict() if average is not None else None,
+        "optimizer": optimizer.state_dict(),
+        "step": step,
+        "seconds": spent,
+    }
+    partial = path.with_suffix(".tmp")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def _resume(
+    path: Path, modules: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer
+) -> tuple[int, float]:
+    if not path.exists():
+        return 0, 0.0
+    state = torch.load(path, weights_only=True)
+    modules.load_state_dict(state["modules"])
+    if average is not None:
+        average.load_state_dict(state["average"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"], state["seconds"]
