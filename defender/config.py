@@ -1,7 +1,7 @@
 """Every number that makes one LEGION different from another, with a JSON round trip.
 
-The defaults are those of the released 8B checkpoints (GLaMM's layout: Vicuna-7B, CLIP ViT-L/14-336, SAM ViT-H).
-The bundled small defender is the same classes with other numbers.
+The defaults are those of the released 8B checkpoints (GLaMM's layout: Vicuna-7B, CLIP ViT-L/14-336 and SAM
+ViT-H). The bundled small defender is the same classes with other numbers.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ INSTRUCTION = (
     "Please provide a detailed analysis of artifacts in this photo, considering physical artifacts "
     "(e.g., optical display issues, violations of physical laws, and spatial/perspective errors), structural "
     "artifacts (e.g., deformed objects, asymmetry, or distorted text), and distortion artifacts (e.g., "
-    "color/texture distortion, noise/blur, artistic style errors, and material misrepresentation). Output with "
-    "interleaved segmentation masks for the corresponding parts of the answer."
+    "color/texture distortion, noise/blur, artistic style errors, and material misrepresentation). Output "
+    "with interleaved segmentation masks for the corresponding parts of the answer."
 )
 """The words the released weights were trained with, to the letter."""
 
@@ -167,9 +167,9 @@ class LegionConfig:
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
-            raise CheckpointError(f"config.json is not valid JSON ({error}): get the checkpoint again") from error
+            raise CheckpointError(f"config.json is not valid JSON ({error}): get it again") from error
         if not isinstance(values, dict) or values.pop("format", None) != "legion-defender/1":
-            raise CheckpointError("config.json is not a legion-defender/1 configuration: is it another model's?")
+            raise CheckpointError("config.json is not a legion-defender/1 configuration: another model's?")
         return _build(cls, values, "")
 
 

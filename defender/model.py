@@ -63,6 +63,8 @@ class Targets:
 class Output(NamedTuple):
     """Every stage of one forward pass."""
 
+    cls_BP: Tensor
+    patches_BNP: Tensor
     hidden_BLD: Tensor
     sam_BCgg: Tensor
     seg_MD: Tensor
@@ -266,7 +268,7 @@ class Legion(nn.Module):
 
     def forward(self, inputs: Inputs) -> Output:
         """Teacher-forced: the ids already contain the answer with its [SEG]s."""
-        _, patches_BNP = self.look(inputs.clip_B3SS)
+        cls_BP, patches_BNP = self.look(inputs.clip_B3SS)
         embeds_BLD = self.embed(inputs.ids_BT, patches_BNP)
         attention_BL = None
         if not bool(inputs.attention_BT.all()):
@@ -282,14 +284,16 @@ class Legion(nn.Module):
         sam_BCgg = self.survey(inputs.sam_B3SS)
         low_res_M1gg, _ = self.decode_masks(sam_BCgg, prompts_MC, owner_M)
         masks = self.all_full_size(low_res_M1gg, owner_M, inputs.resized, inputs.original)
-        return Output(hidden_BLD, sam_BCgg, seg_MD, prompts_MC, owner_M, low_res_M1gg, masks)
+        return Output(
+            cls_BP, patches_BNP, hidden_BLD, sam_BCgg, seg_MD, prompts_MC, owner_M, low_res_M1gg, masks
+        )
 
     def loss(self, inputs: Inputs, targets: Targets, output: Output | None = None) -> Losses:
         """Stage 1: answer cross-entropy, mask BCE and mask Dice, weighted as the configuration says."""
         out = self(inputs) if output is None else output
         weights = self.config.loss
-        # Position l predicts id l + 1; after the splice, id t > image sits at position t + N - 1. Labels before
-        # and on the image are ignored, so the last T - 1 positions but one line up with labels 1..T-1.
+        # After the splice id t sits at position t + N - 1 and is predicted one before. (The ids before the
+        # picture are shifted less, but they carry no labels.)
         predicting_BTD = out.hidden_BLD[:, self.config.image_tokens - 1 : -1]
         labels_BT = targets.labels_BT[:, 1:]
         counted = labels_BT != IGNORE_INDEX

@@ -1,0 +1,202 @@
+"""Text in and out of the language model: tokens, the conversation, labels, and the way back.
+
+Released LEGION weights were trained with the slow LLaMA tokenizer of transformers 4.28. Later versions give other
+ids for the same text around special tokens, so its rules are written out here over plain SentencePiece.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import sentencepiece
+import torch
+from torch import Tensor
+
+from contracts.errors import CheckpointError
+from defender.config import IGNORE_INDEX, IMAGE_ID, LegionConfig, TokenIds
+
+IMAGE = "<image>"
+_OVERVIEW = f"The <im_start>{IMAGE}<im_end> provides an overview of the picture.\n"
+
+
+class Tokenizer:
+    """SentencePiece plus LEGION's seven added tokens."""
+
+    def __init__(self, model: bytes, tokens: TokenIds) -> None:
+        self.model = model
+        self.tokens = tokens
+        self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self._added = {
+            "<im_start>": tokens.im_start,
+            "<im_end>": tokens.im_end,
+            "<bbox>": tokens.bbox,
+            "<point>": tokens.point,
+            "[SEG]": tokens.seg,
+            "<p>": tokens.p,
+            "</p>": tokens.end_p,
+        }
+        if min(self._added.values()) < len(self._pieces):
+            raise CheckpointError(
+                f"tokenizer.model has {len(self._pieces)} pieces, which overlap the added tokens "
+                f"from id {min(self._added.values())}: it belongs to another checkpoint"
+            )
+        self._control = {"<unk>": self._pieces.unk_id(), "<s>": tokens.bos, "</s>": tokens.eos}
+        self._specials = {**self._added, **self._control}
+        self._strips = {*self._added, "<unk>"}
+        self._names = {number: text for text, number in self._specials.items()}
+        self._split = re.compile("(" + "|".join(map(re.escape, self._specials)) + ")")
+
+    @classmethod
+    def load(cls, path: Path, tokens: TokenIds) -> Tokenizer:
+        """Read a `tokenizer.model`. Raises CheckpointError if it is missing or not SentencePiece."""
+        try:
+            return cls(path.read_bytes(), tokens)
+        except OSError as error:
+            raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+        except RuntimeError as error:
+            raise CheckpointError(f"{path} is not a SentencePiece model: get the checkpoint again") from error
+
+    def encode(self, text: str, bos: bool = True) -> list[int]:
+        """Ids of one text. Runs between special tokens are encoded each on its own."""
+        ids = [self.tokens.bos] if bos else []
+        parts = self._split.split(text)
+        for i, part in enumerate(parts):
+            if part in self._specials:
+                ids.append(self._specials[part])
+                continue
+            if i > 0 and parts[i - 1] in self._strips:
+                part = part.lstrip()
+            if i + 1 < len(parts) and parts[i + 1] in self._strips:
+                part = part.rstrip()
+            if part:
+                ids.extend(self._pieces.encode(part))
+        return ids
+
+    def encode_with_image(self, text: str) -> list[int]:
+        """Ids of a text with IMAGE_ID in place of each `<image>`."""
+        chunks = [self.encode(chunk, bos=i == 0) for i, chunk in enumerate(text.split(IMAGE))]
+        ids = chunks[0]
+        for chunk in chunks[1:]:
+            ids = [*ids, IMAGE_ID, *chunk]
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text with special tokens spelled out: added ones and runs of text stand one space apart."""
+        parts: list[str] = []
+        run: list[int] = []
+        for number in ids:
+            if number == IMAGE_ID:
+                continue
+            if number in self._names and self._names[number] in self._added:
+                if run:
+                    parts.append(self._decode_run(run))
+                parts.append(self._names[number])
+                run = []
+            else:
+                run.append(number)
+        if run:
+            parts.append(self._decode_run(run))
+        return " ".join(parts)
+
+    def _decode_run(self, run: Sequence[int]) -> str:
+        text, pending, after_control = "", [], False
+        controls = set(self._control.values())
+        for i, number in enumerate(run):
+            if number not in controls:
+                pending.append(number)
+                after_control = False
+                continue
+            space = " " if i and not after_control else ""
+            text += space + self._pieces.decode(pending) + self._names[number]
+            pending, after_control = [], True
+        return text + self._pieces.decode(pending)
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One question with its answer, as ids and as labels for the loss."""
+
+    ids: tuple[int, ...]
+    labels: tuple[int, ...]
+    """IGNORE_INDEX on the question and the picture, the ids themselves on the answer and its end."""
+
+
+class Dialog:
+    """The conversation a checkpoint was trained with: USER asks about a picture, ASSISTANT answers."""
+
+    def __init__(self, config: LegionConfig, tokenizer: Tokenizer) -> None:
+        self.config, self.tokenizer = config, tokenizer
+        self.prompt_text = render_prompt(config.system, config.instruction)
+        self.prompt = tuple(tokenizer.encode_with_image(self.prompt_text))
+        self.with_answer = lru_cache(maxsize=100_000)(self._with_answer)
+
+    def _with_answer(self, answer: str) -> Conversation:
+        """Training ids and labels, cut at `max_text_tokens`."""
+        ids = self.tokenizer.encode_with_image(f"{self.prompt_text} {answer}</s>")[: self.config.max_text_tokens]
+        asked = len(self.prompt)
+        return Conversation(tuple(ids), (*[IGNORE_INDEX] * asked, *ids[asked:]))
+
+    def first_ids(self, *answers: str) -> tuple[int, ...]:
+        """The first token of each answer, in its place after the question."""
+        return tuple(self.with_answer(answer).ids[len(self.prompt)] for answer in answers)
+
+
+def render_prompt(system: str, instruction: str) -> str:
+    """The question as text, up to and with "ASSISTANT:"."""
+    return f"{system} USER: {_OVERVIEW}{instruction} ASSISTANT:".lstrip()
+
+
+def pad_conversations(conversations: Sequence[Conversation], pad: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(ids, labels, attention), each (B, T), padded on the right."""
+    longest = max(len(c.ids) for c in conversations)
+    ids = torch.full((len(conversations), longest), pad)
+    labels = torch.full((len(conversations), longest), IGNORE_INDEX)
+    attention = torch.zeros((len(conversations), longest), dtype=torch.bool)
+    for row, conversation in enumerate(conversations):
+        length = len(conversation.ids)
+        ids[row, :length] = torch.tensor(conversation.ids)
+        labels[row, :length] = torch.tensor(conversation.labels)
+        attention[row, :length] = True
+    return ids, labels, attention
+
+
+def train_tokenizer(corpus: Iterable[str], path: Path, vocab_size: int) -> TokenIds:
+    """Train a small LLaMA-style SentencePiece model (BPE with byte fallback) and say where its added tokens go.
+
+    `vocab_size` is an upper limit without the seven added tokens: a small corpus has fewer pieces to give.
+    The 256 byte pieces are left out where the limit has no room for them.
+    """
+    written = io.BytesIO()
+    bytes_fit = vocab_size >= 3 + 256 + 64
+    text = sorted({line for chunk in corpus for line in chunk.split("\n") if line})
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(text),
+        model_writer=written,
+        model_type="bpe",
+        vocab_size=min(vocab_size, _room_for(text, bytes_fit)),
+        byte_fallback=bytes_fit,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
+        pad_id=-1,
+        num_threads=1,
+        minloglevel=2,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(written.getvalue())
+    return TokenIds.after(len(sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())))
+
+
+def _room_for(lines: Sequence[str], with_bytes: bool) -> int:
+    """A vocabulary that byte-pair merging of these lines surely reaches: one piece per character and word."""
+    words = {word for line in lines for word in line.split(" ") if word}
+    letters = {letter for word in words for letter in word} | {"\u2581"}
+    return 3 + (256 if with_bytes else 0) + len(letters) + len(words)
