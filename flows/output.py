@@ -1,0 +1,100 @@
+"""Files a person or a machine reads afterwards: pictures, masks and the JSON of `--json`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as Pillow
+
+from contracts.errors import InvalidInput
+from contracts.records import Diagnosis, Finding, Image, Round, Run
+from flows.pictures import marked
+
+ImageLoader = Callable[[str], Image]
+"""Digest -> picture; the memory bank's `image`."""
+
+
+def prepare_folder(path: Path) -> Path:
+    """Make the folder and prove that it can be written, before anything is painted. Raises InvalidInput."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InvalidInput(f"cannot write to {path} ({reason.lower()}): choose another folder with --out") from error
+    return path.resolve()
+
+
+def write_run(run: Run, load_image: ImageLoader, folder: Path) -> dict[str, Any]:
+    """Write the run's pictures and masks into `folder` and return its part of the JSON, `report` left out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rounds = [_write_round(item, load_image, folder) for item in run.rounds if item.image is not None]
+    best = run.best
+    return {
+        "run_id": run.run_id,
+        "prompt": run.prompt,
+        "rounds": rounds,
+        "best": None if best is None else {"round": best.index, "image": str(folder / f"round-{best.index}.png")},
+    }
+
+
+def write_diagnosis(image: Image, diagnosis: Diagnosis, folder: Path, stem: str) -> dict[str, Any]:
+    """Write masks and the marked picture of one diagnosis; return what `legion diagnose --json` prints."""
+    overlay = folder / f"{stem}-marked.png"
+    marked(image, diagnosis.findings).save(overlay)
+    return {
+        "synthetic_probability": diagnosis.synthetic_probability,
+        "findings": _write_findings(diagnosis.findings, folder, stem),
+        "overlay": str(overlay),
+        "answer": diagnosis.answer,
+    }
+
+
+def score_table(item: Round) -> Mapping[str, float]:
+    """Scores of a round by name, in the order in which they were given."""
+    return {score.name: score.value for score in item.scores or ()}
+
+
+def _write_round(item: Round, load_image: ImageLoader, folder: Path) -> dict[str, Any]:
+    assert item.image is not None
+    image = load_image(item.image)
+    path = folder / f"round-{item.index}.png"
+    Pillow.fromarray(image).save(path)
+    findings = item.diagnosis.findings if item.diagnosis else ()
+    if findings:
+        marked(image, findings).save(folder / f"round-{item.index}-marked.png")
+    return {
+        "index": item.index,
+        "prompt": item.prompt,
+        "seed": item.seed,
+        "image": str(path),
+        "findings": _write_findings(findings, folder, f"round-{item.index}"),
+        "scores": dict(score_table(item)),
+        "accepted": item.verdict.accepted if item.verdict else None,
+        "reason": item.verdict.reason if item.verdict else None,
+        "seconds": round(sum(item.seconds.values()), 3),
+    }
+
+
+def _write_findings(findings: Sequence[Finding], folder: Path, stem: str) -> list[dict[str, Any]]:
+    return [
+        _write_finding(finding, folder / f"{stem}-finding-{number}.png")
+        for number, finding in enumerate(findings, start=1)
+    ]
+
+
+def _write_finding(finding: Finding, path: Path) -> dict[str, Any]:
+    Pillow.fromarray(finding.mask.astype(np.uint8) * 255).save(path)
+    return {
+        "box": list(finding.box),
+        "mask": str(path),
+        "phrase": finding.phrase,
+        "explanation": finding.explanation,
+        "category": finding.category,
+        "confidence": finding.confidence,
+    }

@@ -1,0 +1,139 @@
+"""Pictures for people: overlays of findings, enlarged copies and data URIs. Pillow and numpy only."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont, ImageOps
+
+from contracts.errors import InvalidInput
+from contracts.records import Finding, Image, Mask
+
+COLORS = ((230, 85, 13), (0, 114, 178), (204, 51, 135), (0, 135, 90), (117, 76, 190), (150, 110, 0))
+"""One color per finding number, in turn; told apart by people with common color blindness, with white text on top."""
+
+SHOWN_AT_LEAST, SHOWN_AT_MOST = 256, 1024
+"""Pixels of the longer side in the report: small pictures are enlarged smoothly, large ones reduced."""
+
+MAX_PIXELS = 64_000_000
+
+
+def color_of(number: int) -> tuple[int, int, int]:
+    """RGB color of finding `number`, counted from 1."""
+    return COLORS[(number - 1) % len(COLORS)]
+
+
+def read_image(path: Path) -> Image:
+    """An image file as uint8 (H, W, 3) RGB, upright, transparency on white. Raises InvalidInput."""
+    try:
+        with Pillow.open(path) as file:
+            if file.width * file.height > MAX_PIXELS:
+                raise InvalidInput(f"image {path} has {file.width}x{file.height} pixels: use a smaller copy")
+            upright = ImageOps.exif_transpose(file).convert("RGBA")
+    except FileNotFoundError as error:
+        raise InvalidInput(f"image {path} does not exist") from error
+    except InvalidInput:
+        raise
+    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+        raise InvalidInput(f"image {path} cannot be read: not a picture file, or a broken one") from error
+    white = Pillow.new("RGBA", upright.size, "white")
+    return np.asarray(Pillow.alpha_composite(white, upright).convert("RGB"))
+
+
+def shown_size(width: int, height: int) -> tuple[int, int]:
+    """Size at which a picture goes into the report, aspect kept."""
+    longer = max(width, height)
+    factor = min(max(longer, SHOWN_AT_LEAST), SHOWN_AT_MOST) / longer
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def shown(image: Image) -> Pillow.Image:
+    """A (H, W, 3) picture at the size of the report, smoothly resampled."""
+    picture = Pillow.fromarray(image)
+    return picture.resize(shown_size(*picture.size), Pillow.Resampling.LANCZOS)
+
+
+def mask_overlay(masks: Sequence[Mask], size: tuple[int, int]) -> Pillow.Image:
+    """All masks, each (H, W) bool, as one transparent RGBA picture of `size` (width, height): tinted, with an outline."""
+    canvas = Pillow.new("RGBA", size, (0, 0, 0, 0))
+    width = max(2.0, max(size) / 128)
+    for number, mask in enumerate(masks, start=1):
+        soft = _smooth(mask, size)
+        outline = np.clip(1.0 - np.abs(_signed_distance_like(soft)) / width, 0.0, 1.0)
+        alpha = np.maximum(soft * 0.38, outline)
+        layer = np.zeros((size[1], size[0], 4), dtype=np.uint8)
+        layer[..., :3] = color_of(number)
+        layer[..., 3] = (alpha * 255).round().astype(np.uint8)
+        canvas = Pillow.alpha_composite(canvas, Pillow.fromarray(layer))
+    return canvas
+
+
+def marked(image: Image, findings: Sequence[Finding]) -> Pillow.Image:
+    """The picture at report size with every finding tinted, outlined and numbered. RGB."""
+    picture = shown(image).convert("RGBA")
+    picture = Pillow.alpha_composite(picture, mask_overlay([f.mask for f in findings], picture.size))
+    draw = ImageDraw.Draw(picture)
+    radius = max(9, round(max(picture.size) / 26))
+    font = ImageFont.load_default(size=round(radius * 1.25))
+    for number, finding in enumerate(findings, start=1):
+        across, down = anchor(finding.mask)
+        x, y = across * picture.width, down * picture.height
+        box = (x - radius, y - radius, x + radius, y + radius)
+        draw.ellipse(box, fill=(*color_of(number), 255), outline=(255, 255, 255, 255), width=max(1, radius // 6))
+        draw.text((x, y), str(number), fill=(255, 255, 255, 255), font=font, anchor="mm")
+    return picture.convert("RGB")
+
+
+def anchor(mask: Mask) -> tuple[float, float]:
+    """Where the number of a finding goes, as shares of width and height: the mask's pixel nearest to its center."""
+    rows, columns = np.nonzero(mask)
+    if rows.size == 0:
+        return 0.5, 0.5
+    nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
+    across, down = (columns[nearest] + 0.5) / mask.shape[1], (rows[nearest] + 0.5) / mask.shape[0]
+    return float(np.clip(across, 0.06, 0.94)), float(np.clip(down, 0.06, 0.94))
+
+
+def webp_uri(picture: Pillow.Image, quality: int = 90) -> str:
+    """The picture as a `data:` URI; WebP, because it keeps transparency and is a tenth of the PNG."""
+    return _uri(_encoded(picture, "WEBP", quality), "image/webp")
+
+
+def thumbnail_uri(picture: Pillow.Image, limit: int = 64 * 1024) -> str:
+    """A JPEG `data:` URI of at most `limit` characters: smaller and coarser until it fits."""
+    for side, quality in ((256, 88), (224, 80), (192, 72), (160, 64), (96, 50), (48, 40)):
+        small = picture.convert("RGB")
+        small.thumbnail((side, side), Pillow.Resampling.LANCZOS)
+        uri = _uri(_encoded(small, "JPEG", quality), "image/jpeg")
+        if len(uri) <= limit:
+            break
+    return uri
+
+
+def _encoded(picture: Pillow.Image, form: str, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, form, quality=quality)
+    return buffer.getvalue()
+
+
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _smooth(mask: Mask, size: tuple[int, int]) -> np.ndarray:
+    """The mask at `size`, float 0..1, with stairs rounded off and a soft edge."""
+    picture = Pillow.fromarray(mask.astype(np.float32) * 255.0)
+    enlarged = np.asarray(picture.resize(size, Pillow.Resampling.BICUBIC), dtype=np.float32) / 255.0
+    return np.clip((enlarged - 0.5) * 3.0 + 0.5, 0.0, 1.0)
+
+
+def _signed_distance_like(soft: np.ndarray) -> np.ndarray:
+    """Rough distance in pixels from the 0.5 contour of a soft mask: value over slope."""
+    down, across = np.gradient(soft) if min(soft.shape) > 1 else (np.zeros_like(soft), np.zeros_like(soft))
+    slope = np.hypot(down, across)
+    return np.where(slope > 1e-3, (soft - 0.5) / np.maximum(slope, 1e-3), np.inf)

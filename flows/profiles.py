@@ -1,0 +1,138 @@
+"""Profiles: which models a run uses, as TOML files. A bundled profile goes by name, one of your own by path.
+
+An unknown profile is answered with the nearest name, an unknown or missing key is an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from contracts.errors import InvalidInput
+from flows.settings import CHECKOUT, MAX_BATCH, MAX_ROUNDS
+
+BUNDLED = Path(__file__).resolve().parent / "profiles"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GeneratorProfile(_Section):
+    """A folder in the Stable Diffusion layout, and how it paints."""
+
+    kind: Literal["diffusers"]
+    path: str
+    steps: int = Field(ge=1, le=1000)
+    guidance_scale: float = Field(ge=0, le=100)
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    batch_size: int = Field(default=16, ge=1, le=MAX_BATCH)
+
+
+class DefenderProfile(_Section):
+    """A LEGION checkpoint."""
+
+    kind: Literal["legion"]
+    path: str
+
+
+class ScorerProfile(_Section):
+    """A CLIP preference model; scores are kept under `name`."""
+
+    kind: Literal["clip"]
+    name: str = Field(min_length=1, max_length=40)
+    path: str
+
+
+class ModifierProfile(_Section):
+    """The rules that turn findings into words, and the vocabulary they speak."""
+
+    kind: Literal["rules"]
+    lexicon: str
+
+
+class LoopProfile(_Section):
+    """Defaults of the loop: rounds at most, rounds without gain before it gives up, and the score it may lose."""
+
+    rounds: int = Field(default=3, ge=1, le=MAX_ROUNDS)
+    patience: int = Field(default=2, ge=1, le=MAX_ROUNDS)
+    score_tolerance: float = Field(default=0.0, ge=0)
+
+
+class Profile(_Section):
+    """One set of tools. All paths are absolute once it is loaded."""
+
+    name: str
+    device: str = "cpu"
+    generator: GeneratorProfile
+    defender: DefenderProfile
+    selection_scorer: ScorerProfile
+    reporting_scorers: tuple[ScorerProfile, ...] = ()
+    modifier: ModifierProfile
+    loop: LoopProfile = LoopProfile()
+
+
+def bundled_profiles() -> list[str]:
+    """Names of the profiles that come with the project."""
+    return sorted(path.stem for path in BUNDLED.glob("*.toml"))
+
+
+def load_profile(name_or_path: str) -> Profile:
+    """Read a bundled profile by name, or a file ending in .toml by path.
+
+    Raises InvalidInput for an unknown name (with the nearest one), a file that is not TOML, and a wrong key or value.
+    """
+    path, base = _locate(name_or_path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInput(f"profile {path} cannot be read: {error}") from error
+    if "name" in raw:
+        raise InvalidInput(f"profile {path}: 'name' is not a setting, the file's name is the profile's name")
+    try:
+        profile = Profile.model_validate({"name": path.stem, **raw})
+    except ValidationError as error:
+        raise InvalidInput(f"profile {path}: {_first_problem(error)}") from error
+    return _absolute(profile, base)
+
+
+def _locate(name_or_path: str) -> tuple[Path, Path]:
+    if name_or_path.endswith(".toml"):
+        path = Path(name_or_path).expanduser().resolve()
+        if not path.is_file():
+            raise InvalidInput(f"profile file {name_or_path} does not exist")
+        return path, path.parent
+    names = bundled_profiles()
+    if name_or_path not in names:
+        near = difflib.get_close_matches(name_or_path, names, n=1, cutoff=0.4)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names)}"
+        raise InvalidInput(f"unknown profile '{name_or_path}': {hint} (a file of your own ends in .toml)")
+    return BUNDLED / f"{name_or_path}.toml", CHECKOUT
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{where}'"
+    if problem["type"] == "missing":
+        return f"key '{where}' is missing"
+    return f"'{where}': {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _absolute(profile: Profile, base: Path) -> Profile:
+    def fixed(section):  # type: ignore[no-untyped-def]
+        return section.model_copy(update={"path": str((base / Path(section.path).expanduser()).resolve())})
+
+    return profile.model_copy(
+        update={
+            "generator": fixed(profile.generator),
+            "defender": fixed(profile.defender),
+            "selection_scorer": fixed(profile.selection_scorer),
+            "reporting_scorers": tuple(fixed(section) for section in profile.reporting_scorers),
+        }
+    )
