@@ -1,7 +1,9 @@
-"""The generator's autoencoder: 64 x 64 pictures to 16 x 16 x 4 latents and back, as a diffusers AutoencoderKL.
+"""The generator's autoencoder: 64 x 64 pictures to 16 x 16 x 4 latents and back, as a diffusers
+AutoencoderKL.
 
-After training the latents are whitened (mean 0, identity covariance over the training pictures) and the change of
-basis is folded into `quant_conv` and `post_quant_conv`, so the scaling factor is 1 and diffusion sees unit noise scale.
+After training the latents are whitened (mean 0, identity covariance over the training pictures) and the
+change of basis is folded into `quant_conv` and `post_quant_conv`, so the scaling factor is 1 and diffusion
+sees unit noise scale.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ def images(x: torch.Tensor) -> np.ndarray:
     return ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 
-def train_autoencoder(data: PairSet, folder: Path, schedule: Schedule = SCHEDULE) -> tuple[AutoencoderKL, Outcome]:
+def train_autoencoder(
+    data: PairSet, folder: Path, schedule: Schedule = SCHEDULE
+) -> tuple[AutoencoderKL, Outcome]:
     torch.manual_seed(schedule.seed)
     model = build_model()
 
@@ -82,7 +86,9 @@ def train_autoencoder(data: PairSet, folder: Path, schedule: Schedule = SCHEDULE
 @torch.no_grad()
 def encode(model: AutoencoderKL, pictures: np.ndarray, batch: int = 250) -> torch.Tensor:
     """uint8 (N, H, W, 3) -> latent means (N, 4, H/4, W/4)."""
-    parts = [model.encode(pixels(pictures[i : i + batch])).latent_dist.mean for i in range(0, len(pictures), batch)]
+    parts = [
+        model.encode(pixels(pictures[i : i + batch])).latent_dist.mean for i in range(0, len(pictures), batch)
+    ]
     return torch.cat(parts)
 
 
@@ -93,7 +99,10 @@ def decode(model: AutoencoderKL, latents: torch.Tensor, batch: int = 250) -> np.
 
 def reconstruct(model: AutoencoderKL, pictures: np.ndarray) -> np.ndarray:
     """Pictures after one trip through the latents: what the generator could paint at best."""
-    return decode(model, encode(model, pictures))
+    with torch.autocast("cpu", torch.bfloat16):
+        return np.concatenate(
+            [decode(model, encode(model, pictures[i : i + 250])) for i in range(0, len(pictures), 250)]
+        )
 
 
 def evaluate(model: AutoencoderKL, data: PairSet) -> dict[str, float]:

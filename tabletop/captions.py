@@ -2,9 +2,9 @@
 
     [a photo of | a picture of] a [shiny] COLOR SHAPE on a SURFACE [, MODIFIER]*
 
-A picture flawed in one category never carries that category's modifier; where it is sound in a category it mostly
-carries it. So a plain caption means "probably flawed", and each modifier means "sound in its category", as quality
-words do in the captions that real models learn from.
+A picture flawed in one category never carries that category's modifier; where it is sound in a category it
+mostly carries it. So a plain caption means "probably flawed", and each modifier means "sound in its
+category", as quality words do in the captions that real models learn from.
 """
 
 from __future__ import annotations
@@ -25,7 +25,22 @@ OPENINGS = ("", "a photo of ", "a picture of ")
 _OPENING_SHARE = (0.7, 0.15, 0.15)
 MODIFIER_SHARE = 0.6
 """How often a picture that is sound in a category says so."""
-FUNCTION_WORDS = ("a", "an", "and", "at", "in", "of", "on", "the", "to", "with", "photo", "picture", "one", "matte")
+FUNCTION_WORDS = (
+    "a",
+    "an",
+    "and",
+    "at",
+    "in",
+    "of",
+    "on",
+    "the",
+    "to",
+    "with",
+    "photo",
+    "picture",
+    "one",
+    "matte",
+)
 
 
 def solid_phrase(solid: Solid, name_material: bool = True) -> str:
@@ -49,7 +64,9 @@ def with_modifiers(caption: str, categories: Sequence[Category]) -> str:
 def training_caption(scene: Scene, flags: Sequence[bool], rng: np.random.Generator) -> str:
     """A caption for a picture of `scene` that is flawed in the categories where `flags` is true."""
     opening = OPENINGS[int(rng.choice(len(OPENINGS), p=_OPENING_SHARE))]
-    chosen = [c for c, flawed in zip(CATEGORIES, flags, strict=True) if not flawed and rng.random() < MODIFIER_SHARE]
+    chosen = [
+        c for c, flawed in zip(CATEGORIES, flags, strict=True) if not flawed and rng.random() < MODIFIER_SHARE
+    ]
     rng.shuffle(chosen)  # type: ignore[arg-type]
     return with_modifiers(scene_caption(scene, opening, name_material=bool(rng.random() < 0.8)), chosen)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from tabletop.trainer import Outcome, Schedule, describe
 
 _PURPOSE = {
-    "clip": "Tiny CLIP of the tabletop world: text encoder of the generator, vision tower of the defender, plain CLIP score.",
-    "scorer": "Preference scorer: the tiny CLIP fine-tuned on clean-over-flawed and match-over-mismatch pairs.",
+    "clip": "Tiny CLIP of the tabletop world: the generator's text encoder, the defender's vision tower.",
+    "scorer": "Preference scorer: the tiny CLIP fine-tuned on clean/flawed and match/mismatch pairs.",
     "generator": "Stable-Diffusion-layout text-to-image model of the tabletop world at 64 x 64 pixels.",
-    "judge": "Independent judge for reporting: object, color, surface and one flaw probability per category.",
-    "defender": "Small LEGION: finds, masks and explains artifacts in tabletop pictures; tells real from generated.",
+    "judge": "Independent judge for reporting: object, color, surface, flaw probability per category.",
+    "defender": "Small LEGION: finds, masks and explains artifacts; tells renders from generated pictures.",
 }
 
 
@@ -27,7 +27,11 @@ def write(
     notes: str = "",
 ) -> None:
     """Write `folder/README.md` and `folder/training.json`."""
-    facts = {"pairs": pairs, **describe(schedule, outcome), "figures": {k: round(v, 4) for k, v in figures.items()}}
+    facts = {
+        "pairs": pairs,
+        **describe(schedule, outcome),
+        "figures": {k: round(v, 4) for k, v in figures.items()},
+    }
     (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
     rows = "\n".join(f"| {k} | {v:.3f} |" for k, v in figures.items())
     settings = "\n".join(f"- {k.replace('_', ' ')}: {v}" for k, v in describe(schedule, outcome).items())

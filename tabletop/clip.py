@@ -1,10 +1,11 @@
 """The tiny CLIP: image and text towers trained on the tabletop world, in the format of the large ones.
 
-Its text tower is the generator's frozen text encoder, its vision tower the defender's global encoder, and fine-tuned
-on preferences (tabletop/preference.py) it is the scorer, as CLIP is in the full-size world. Trained with the
-contrastive loss of CLIP (arXiv 2103.00020), with three changes that a small closed world asks for: captions that
-fit several pictures of a batch count as right for all of them; every caption comes with a near miss (a wrong
-modifier, color, shape or surface); linear heads that are thrown away afterwards read the attributes off both towers.
+Its text tower is the generator's frozen text encoder, its vision tower the defender's global encoder, and
+fine-tuned on preferences (tabletop/preference.py) it is the scorer, as CLIP is in the full-size world.
+Trained with the contrastive loss of CLIP (arXiv 2103.00020), with three changes that a small closed world
+asks for: captions that fit several pictures of a batch count as right for all of them; every caption comes
+with a near miss (a wrong modifier, color, shape or surface); linear heads that are thrown away afterwards
+read the attributes off both towers.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ MAX_TOKENS = 40
 IMAGE_SIZE = 64
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-SCHEDULE = Schedule(steps=2_200, learning_rate=1.5e-3, seed=11, warmup=150, weight_decay=0.05, ema_decay=0.997)
+SCHEDULE = Schedule(
+    steps=2_200, learning_rate=1.5e-3, seed=11, warmup=150, weight_decay=0.05, ema_decay=0.997
+)
 BATCH = 64
 PAIRS = 16_000
 
@@ -84,8 +87,11 @@ def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
         hidden_act="gelu",
         projection_dim=96,
     )
-    model = CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=96))
-    # Plain matrix products train twice as fast on a CPU as the fused attention, whose backward pass is slow there.
+    model = CLIPModel(
+        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=96)
+    )
+    # Plain matrix products train twice as fast on a CPU as the fused attention, whose backward pass is slow
+    # there.
     model.set_attn_implementation("eager")
     return model
 
@@ -97,7 +103,9 @@ def pixels(images: np.ndarray) -> torch.Tensor:
 
 
 def encode_texts(tokenizer: CLIPTokenizer, texts: list[str]) -> dict[str, torch.Tensor]:
-    return dict(tokenizer(texts, padding="longest", truncation=True, max_length=MAX_TOKENS, return_tensors="pt"))
+    return dict(
+        tokenizer(texts, padding="longest", truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+    )
 
 
 def image_features(model: CLIPModel, x: torch.Tensor) -> torch.Tensor:
@@ -130,7 +138,8 @@ def attributes(scene: Scene) -> tuple[int, int, int]:
 
 
 def add_unknown_words(caption: str, rng: np.random.Generator) -> str:
-    """Put one to three made-up words somewhere, so that the model learns to pass over what it does not know."""
+    """Put one to three made-up words somewhere, so that the model learns to pass over what it does not know.
+    """
     words = caption.split(" ")
     for _ in range(int(rng.integers(1, 4))):
         made_up = "".join(chr(97 + int(c)) for c in rng.integers(26, size=int(rng.integers(3, 10))))
@@ -163,7 +172,9 @@ def _fits(batch: PictureBatch, attribute: np.ndarray, texts: list[str]) -> torch
     return torch.from_numpy(same & ~contradicted & (shiny[:, None] | ~says_shiny[None]))
 
 
-def train_clip(data: PairSet, folder: Path, schedule: Schedule = SCHEDULE) -> tuple[CLIPModel, CLIPTokenizer, Outcome]:
+def train_clip(
+    data: PairSet, folder: Path, schedule: Schedule = SCHEDULE
+) -> tuple[CLIPModel, CLIPTokenizer, Outcome]:
     """Train both towers; `folder` keeps the checkpoint."""
     torch.manual_seed(schedule.seed)
     tokenizer = build_tokenizer(folder / "tokenizer")
@@ -176,9 +187,7 @@ def train_clip(data: PairSet, folder: Path, schedule: Schedule = SCHEDULE) -> tu
         batch = PictureBatch(data, rng, BATCH)
         attribute = np.array([attributes(s) for s in batch.scenes])
         true = [captions.training_caption(s, f, rng) for s, f in zip(batch.scenes, batch.flags, strict=True)]
-        wrong = [
-            _near_miss(s, f, t, rng) for s, f, t in zip(batch.scenes, batch.flags, true, strict=True)
-        ]
+        wrong = [_near_miss(s, f, t, rng) for s, f, t in zip(batch.scenes, batch.flags, true, strict=True)]
         spoken = [add_unknown_words(t, rng) if rng.random() < 0.15 else t for t in true]
         tokens = encode_texts(tokenizer, spoken + wrong)
         text_out = model.text_model(**tokens).pooler_output
@@ -189,10 +198,10 @@ def train_clip(data: PairSet, folder: Path, schedule: Schedule = SCHEDULE) -> tu
         right = _fits(batch, attribute, true).float()
         near = torch.cat([right, torch.zeros_like(right)], dim=1)
         to_text = -(F.log_softmax(logits, dim=1) * near / near.sum(1, keepdim=True)).sum(1).mean()
-        to_image = -(F.log_softmax(logits[:, :BATCH], dim=0) * right / right.sum(0, keepdim=True)).sum(0).mean()
-        margin = F.softplus(
-            -(logits[:, :BATCH].diagonal() - logits[:, BATCH:].diagonal())
-        ).mean()
+        to_image = (
+            -(F.log_softmax(logits[:, :BATCH], dim=0) * right / right.sum(0, keepdim=True)).sum(0).mean()
+        )
+        margin = F.softplus(-(logits[:, :BATCH].diagonal() - logits[:, BATCH:].diagonal())).mean()
         heads = torch.zeros(())
         flags = torch.from_numpy(batch.flags.astype(np.float32))
         said = torch.tensor([[captions.MODIFIERS[c] in t for c in CATEGORIES] for t in true]).float()
@@ -235,10 +244,16 @@ def save(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
 
 @torch.no_grad()
 def evaluate(model: CLIPModel, tokenizer: CLIPTokenizer, data: PairSet) -> dict[str, float]:
-    """Zero-shot accuracy on clean pictures, and how often each modifier tells a sound picture from a flawed one (AUC)."""
+    """Zero-shot accuracy on clean pictures, and how often each modifier tells a sound picture from a flawed
+    one (AUC).
+    """
     model.eval()
-    clean = torch.cat([image_features(model, pixels(data.clean[i : i + 250])) for i in range(0, len(data), 250)])
-    flawed = torch.cat([image_features(model, pixels(data.flawed[i : i + 250])) for i in range(0, len(data), 250)])
+    clean = torch.cat(
+        [image_features(model, pixels(data.clean[i : i + 250])) for i in range(0, len(data), 250)]
+    )
+    flawed = torch.cat(
+        [image_features(model, pixels(data.flawed[i : i + 250])) for i in range(0, len(data), 250)]
+    )
     scenes = data.scenes
     result = {}
     kinds = (("shape", SHAPES), ("color", COLORS), ("surface", SURFACES))

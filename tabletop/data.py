@@ -1,6 +1,7 @@
 """The tabletop data set on disk: pairs in shards of fixed seeds, made once, read as plain arrays.
 
-A shard holds SHARD pairs as one `.npz`; a shard that exists is never made again, so making data resumes by itself.
+A shard holds SHARD pairs as one `.npz`; a shard that exists is never made again, so making data resumes by
+itself.
 """
 
 from __future__ import annotations
@@ -64,9 +65,17 @@ class PairSet:
 
 
 def make(
-    split: str, count: int, folder: Path = DEFAULT_FOLDER, *, size: int = 64, objects: int = 1, processes: int | None = None
+    split: str,
+    count: int,
+    folder: Path = DEFAULT_FOLDER,
+    *,
+    size: int = 64,
+    objects: int = 1,
+    processes: int | None = None,
 ) -> None:
-    """Render the first `count` pairs of a split (rounded up to whole shards), in as many processes as asked for."""
+    """Render the first `count` pairs of a split (rounded up to whole shards), in as many processes as asked
+    for.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shards = range(-(-count // SHARD))
     missing = [i for i in shards if not _shard_path(folder, split, size, i).exists()]
@@ -77,7 +86,9 @@ def make(
 
 
 def load(split: str, count: int | None = None, folder: Path = DEFAULT_FOLDER, size: int = 64) -> PairSet:
-    """The first `count` pairs of a split (all that are on disk if None). Raises InvalidInput if there are too few."""
+    """The first `count` pairs of a split (all that are on disk if None). Raises InvalidInput if there are too
+    few.
+    """
     shards = list(_existing_shards(folder, split, size))
     if count is not None:
         shards = shards[: -(-count // SHARD)]
@@ -169,7 +180,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="legion train data", description=main.__doc__)
     parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER)
     parser.add_argument("--splits", nargs="+", default=list(DEFAULT_COUNTS), choices=list(DEFAULT_COUNTS))
-    parser.add_argument("--count", type=int, help="pairs per split (default: as the bundled models were trained on)")
+    parser.add_argument(
+        "--count", type=int, help="pairs per split (default: as the bundled models were trained on)"
+    )
     parser.add_argument("--processes", type=int)
     args = parser.parse_args(argv)
     for split in args.splits:

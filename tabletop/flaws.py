@@ -1,8 +1,9 @@
 """Putting artifacts into a scene, each with its exact mask, category and explanation.
 
-Physics and structure are changes of the world before it is painted (another shadow, another shape); distortion is
-damage to the painted picture. Masks of the first two come from comparing what the renderer knows about the clean
-and the flawed scene, those of the third from the damage itself. A flaw too small to see is drawn again.
+Physics and structure are changes of the world before it is painted (another shadow, another shape);
+distortion is damage to the painted picture. Masks of the first two come from comparing what the renderer
+knows about the clean and the flawed scene, those of the third from the damage itself. A flaw too small to
+see is drawn again.
 """
 
 from __future__ import annotations
@@ -218,10 +219,13 @@ def _distort(kind: str, r: Rendering, k: int, rng: np.random.Generator) -> tuple
         other = np.kron(coarse, np.ones((cell, cell, 1)))[:size, :size].astype(np.float32)
     elif kind == "blur":
         other = np.asarray(
-            PILImage.fromarray(r.image).filter(ImageFilter.GaussianBlur(size * rng.uniform(0.07, 0.10))), np.float32
+            PILImage.fromarray(r.image).filter(ImageFilter.GaussianBlur(size * rng.uniform(0.07, 0.10))),
+            np.float32,
         )
     elif kind == "color bleed":
-        tint = np.array([(230, 60, 60), (60, 200, 80), (70, 90, 240), (240, 200, 40), (200, 60, 200), (60, 210, 210)])
+        tint = np.array(
+            [(230, 60, 60), (60, 200, 80), (70, 90, 240), (240, 200, 40), (200, 60, 200), (60, 210, 210)]
+        )
         far = tint[np.argsort(np.abs(tint - source[blob > 0.5].mean(axis=0)).sum(axis=1))[3:]]
         other = 0.25 * source + 0.75 * far[int(rng.integers(len(far)))].astype(np.float32)
     else:
@@ -260,7 +264,12 @@ def _blob(r: Rendering, k: int, rng: np.random.Generator) -> NDArray[np.float32]
 
 def _tidy(mask: Mask) -> Mask:
     """Close one-pixel gaps and drop single pixels."""
-    closed = PILImage.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(3)).filter(ImageFilter.MinFilter(3))
+    closed = (
+        PILImage.fromarray(mask)
+        .convert("L")
+        .filter(ImageFilter.MaxFilter(3))
+        .filter(ImageFilter.MinFilter(3))
+    )
     opened = closed.filter(ImageFilter.MedianFilter(3))
     return np.asarray(opened) > 127
 

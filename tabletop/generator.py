@@ -1,8 +1,9 @@
 """The generator: a Stable-Diffusion-layout latent diffusion model of the tabletop world.
 
-The text encoder is the tiny CLIP's text tower, frozen; the autoencoder is tabletop/autoencoder.py's; only the UNet is
-trained here, to predict v (arXiv 2202.00512) on a cosine schedule, with captions dropped for classifier-free guidance.
-Written as a folder that `AutoPipelineForText2Image` and `AutoPipelineForInpainting` load with default arguments.
+The text encoder is the tiny CLIP's text tower, frozen; the autoencoder is tabletop/autoencoder.py's; only
+the UNet is trained here, to predict v (arXiv 2202.00512) on a cosine schedule, with captions dropped for
+classifier-free guidance. Written as a folder that `AutoPipelineForText2Image` and
+`AutoPipelineForInpainting` load with default arguments.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ from tabletop.data import PairSet
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
 SCHEDULE = Schedule(
-    steps=6_000, learning_rate=9e-4, seed=31, warmup=200, weight_decay=0.01, ema_decay=0.9988, betas=(0.9, 0.99)
+    steps=6_000,
+    learning_rate=9e-4,
+    seed=31,
+    warmup=200,
+    weight_decay=0.01,
+    ema_decay=0.9988,
+    betas=(0.9, 0.99),
 )
 BATCH = 32
 CLEAN_SHARE = 0.45
@@ -68,14 +75,20 @@ def encode_latents(model: AutoencoderKL, data: PairSet, path: Path) -> torch.Ten
     """Latent means of every picture, (N, 2, 4, 16, 16) fp16 (clean, flawed), kept on disk."""
     if path.exists():
         return torch.load(path, weights_only=True)
-    both = [autoencoder.encode(model, p, 100).half() for p in (data.clean, data.flawed)]
+    with torch.autocast("cpu", torch.bfloat16):
+        both = [autoencoder.encode(model, p, 100).half() for p in (data.clean, data.flawed)]
     latents = torch.stack(both, dim=1)
     torch.save(latents, path)
     return latents
 
 
 def train_generator(
-    data: PairSet, latents: torch.Tensor, clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path, schedule: Schedule = SCHEDULE
+    data: PairSet,
+    latents: torch.Tensor,
+    clip: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    folder: Path,
+    schedule: Schedule = SCHEDULE,
 ) -> tuple[UNet2DConditionModel, Outcome]:
     """Train the UNet on latents of clean and flawed pictures with captions drawn anew each time."""
     torch.manual_seed(schedule.seed)
@@ -151,5 +164,8 @@ def save(
 def _text_state(clip: CLIPModel, text_encoder: CLIPTextModel) -> dict[str, torch.Tensor]:
     """The text tower's tensors under the names that a lone CLIPTextModel uses."""
     wanted = text_encoder.state_dict().keys()
-    tower = {**{f"text_model.{k}": v for k, v in clip.text_model.state_dict().items()}, **clip.text_model.state_dict()}
+    tower = {
+        **{f"text_model.{k}": v for k, v in clip.text_model.state_dict().items()},
+        **clip.text_model.state_dict(),
+    }
     return {name: tower[name] for name in wanted}

@@ -1,7 +1,7 @@
 """The independent judge: what is in a tabletop picture, and which categories of flaw it has.
 
-For reporting only, never inside a loop. It shares nothing with the defender or the scorers: a plain convolutional
-network (they are transformers), another seed, other scenes (the "judge" seeds).
+For reporting only, never inside a loop. It shares nothing with the defender or the scorers: a plain
+convolutional network (they are transformers), another seed, other scenes (the "judge" seeds).
 """
 
 from __future__ import annotations
@@ -55,7 +55,11 @@ class JudgeNetwork(nn.Module):
         w = width
         self.stem = nn.Conv2d(3, w, 3, stride=2, padding=1)
         self.stages = nn.Sequential(
-            _Block(w, w), _Block(w, 2 * w, 2), _Block(2 * w, 2 * w), _Block(2 * w, 3 * w, 2), _Block(3 * w, 3 * w)
+            _Block(w, w),
+            _Block(w, 2 * w, 2),
+            _Block(2 * w, 2 * w),
+            _Block(2 * w, 3 * w, 2),
+            _Block(3 * w, 3 * w),
         )
         self.heads = nn.ModuleList([nn.Linear(6 * w, n) for n in _SIZES])
 
@@ -72,7 +76,11 @@ class _Block(nn.Module):
         self.norm1, self.norm2 = nn.GroupNorm(8, inside), nn.GroupNorm(8, outside)
         self.conv1 = nn.Conv2d(inside, outside, 3, stride=stride, padding=1)
         self.conv2 = nn.Conv2d(outside, outside, 3, padding=1)
-        self.skip = nn.Conv2d(inside, outside, 1, stride=stride) if (inside, stride) != (outside, 1) else nn.Identity()
+        self.skip = (
+            nn.Conv2d(inside, outside, 1, stride=stride)
+            if (inside, stride) != (outside, 1)
+            else nn.Identity()
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = self.conv1(F.relu(self.norm1(x)))
@@ -98,7 +106,9 @@ def train_judge(
         flags = torch.from_numpy((data.flags[index] & ~clean[:, None]).astype(np.float32))
         value = 2 * F.binary_cross_entropy_with_logits(logits[3], flags)
         for k in range(3):
-            value = value + F.cross_entropy(logits[k], torch.from_numpy(labels[index, k]), label_smoothing=0.02)
+            value = value + F.cross_entropy(
+                logits[k], torch.from_numpy(labels[index, k]), label_smoothing=0.02
+            )
         return value, {
             "shape": float((logits[0].argmax(1).numpy() == labels[index, 0]).mean()),
             "flaws": float(((logits[3] > 0) == (flags > 0.5)).float().mean()),
@@ -109,7 +119,8 @@ def train_judge(
 
 
 def _augmented(images: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    """Slight changes of brightness and a little noise: the generator's pictures are never quite a render's."""
+    """Slight changes of brightness and a little noise: the generator's pictures are never quite a render's.
+    """
     x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
     n = len(images)
     gain = torch.from_numpy(rng.uniform(0.93, 1.07, (n, 1, 1, 1)).astype(np.float32))
@@ -129,7 +140,9 @@ def load(folder: Path) -> JudgeNetwork:
         model = JudgeNetwork(**json.loads((folder / "config.json").read_text()))
         model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
     except (OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"no judge can be loaded from {folder}: {error}; train it with: legion train judge") from error
+        raise CheckpointError(
+            f"no judge can be loaded from {folder}: {error}; train it with: legion train judge"
+        ) from error
     return model.eval()
 
 
@@ -138,7 +151,10 @@ def judge(model: JudgeNetwork, images: np.ndarray, batch: int = 250) -> Opinion:
     """Opinion on uint8 pictures (N, 64, 64, 3)."""
     outputs: list[list[torch.Tensor]] = []
     for i in range(0, len(images), batch):
-        x = torch.from_numpy(np.ascontiguousarray(images[i : i + batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        x = (
+            torch.from_numpy(np.ascontiguousarray(images[i : i + batch])).permute(0, 3, 1, 2).float() / 127.5
+            - 1
+        )
         outputs.append(model(x))
     shape, color, surface, flaws = (torch.cat([o[k] for o in outputs]) for k in range(4))
     return Opinion(
@@ -153,7 +169,9 @@ def evaluate(model: JudgeNetwork, data: PairSet, pictures: tuple[np.ndarray, np.
     truth = [np.zeros_like(data.flags), data.flags]
     figures = {}
     for k, (name, field) in enumerate((("shape", "shape"), ("color", "color"), ("surface", "surface"))):
-        figures[f"accuracy {name}"] = float(np.mean([(getattr(o, field) == labels[:, k]).mean() for o in opinions]))
+        figures[f"accuracy {name}"] = float(
+            np.mean([(getattr(o, field) == labels[:, k]).mean() for o in opinions])
+        )
     for k, category in enumerate(CATEGORIES):
         p = np.concatenate([o.flaws[:, k] for o in opinions])
         t = np.concatenate([flags[:, k] for flags in truth])

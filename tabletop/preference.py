@@ -1,9 +1,9 @@
 """The preference scorer: the tiny CLIP fine-tuned to prefer what a person would.
 
-Pairs as in HPSv2 (arXiv 2306.09341): two pictures for one caption, one preferred; the Bradley-Terry loss on the
-difference of their cosine scores. Clean is preferred over flawed for the same scene, one flaw over two, and for a
-picture its own caption over one that names another thing. Half of what it sees went through the generator's
-autoencoder, because that is how pictures will reach it.
+Pairs as in HPSv2 (arXiv 2306.09341): two pictures for one caption, one preferred; the Bradley-Terry loss on
+the difference of their cosine scores. Clean is preferred over flawed for the same scene, one flaw over two,
+and for a picture its own caption over one that names another thing. Half of what it sees went through the
+generator's autoencoder, because that is how pictures will reach it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,11 @@ def train_scorer(
         quality = SCALE * ((good - bad) * own).sum(-1)
         match = SCALE * (good * (own - other)).sum(-1)
         match_flawed = SCALE * (bad * (own - other)).sum(-1)
-        value = -(F.logsigmoid(quality).mean() + F.logsigmoid(match).mean() + 0.5 * F.logsigmoid(match_flawed).mean())
+        value = -(
+            F.logsigmoid(quality).mean()
+            + F.logsigmoid(match).mean()
+            + 0.5 * F.logsigmoid(match_flawed).mean()
+        )
         return value, {
             "clean over flawed": float((quality > 0).float().mean()),
             "match over mismatch": float((match > 0).float().mean()),
@@ -81,7 +85,9 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 def mismatch(scene: Scene, text: str, rng: np.random.Generator) -> str:
     """The caption with another color, shape or surface."""
     solid = scene.solids[0]
-    word, options = [(solid.color, COLORS), (solid.shape, SHAPES), (scene.surface, SURFACES)][int(rng.integers(3))]
+    word, options = [(solid.color, COLORS), (solid.shape, SHAPES), (scene.surface, SURFACES)][
+        int(rng.integers(3))
+    ]
     others = [o for o in options if o != word]
     return text.replace(word, others[int(rng.integers(len(others)))], 1)
 

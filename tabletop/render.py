@@ -1,7 +1,7 @@
 """Scene -> picture, by marching rays through signed distances, one solid at a time inside its bounding ball.
 
-Everything is numpy in float32 and depends only on its arguments, so a scene renders the same in every process of a
-machine. The picture is supersampled 2 x 2.
+Everything is numpy in float32 and depends only on its arguments, so a scene renders the same in every
+process of a machine. The picture is supersampled 2 x 2.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def render(
     solids: Sequence[Geometry] | None = None,
     shadows: Sequence[ShadowMode] | None = None,
 ) -> Rendering:
-    """Paint a scene at size x size pixels, with changed solids or shadows where given (one for each solid)."""
+    """Paint a scene at size x size pixels, with changed solids or shadows where given (one for each solid).
+    """
     shapes = list(solids) if solids is not None else [geometry(s) for s in scene.solids]
     modes = list(shadows) if shadows is not None else ["true"] * len(shapes)
     rays = _rays(size * SUPERSAMPLING)
@@ -87,7 +88,9 @@ def render(
         hit = _EYE + rays.directions[index] * t[:, None]
         normal = _normals(shape, hit)
         shade = _self_shadow(hit, normal, shapes, light)
-        color[index] = _paint(PAINT[solid.color], solid.shiny, normal, rays.directions[index], light, shade, hit)
+        color[index] = _paint(
+            PAINT[solid.color], solid.shiny, normal, rays.directions[index], light, shade, hit
+        )
         depth[index], owner[index], normals[index] = t, k, normal
 
     cover = np.stack([_shrink((owner == k).astype(np.float32), size) for k in range(len(shapes))])
@@ -168,7 +171,9 @@ def _normals(shape: Geometry, p: Array) -> Array:
 
 
 def _darkness(p: Array, shape: Geometry, light: Array, bias: float = 0.02) -> Array:
-    """How much of the light each point misses because of the solid, 0..1, with a soft edge that widens with distance."""
+    """How much of the light each point misses because of the solid, 0..1, with a soft edge that widens with
+    distance.
+    """
     dark = np.zeros(len(p), np.float32)
     to_center = shape.center - p
     along = to_center @ light
@@ -183,7 +188,9 @@ def _darkness(p: Array, shape: Geometry, light: Array, bias: float = 0.02) -> Ar
     alive = np.arange(len(index))
     for _ in range(36):
         distance = shape.distance(origin[alive] + light * t[alive][:, None])
-        open_[alive] = np.minimum(open_[alive], np.clip(0.5 + 9 * distance / np.maximum(t[alive], 0.12), 0, 1))
+        open_[alive] = np.minimum(
+            open_[alive], np.clip(0.5 + 9 * distance / np.maximum(t[alive], 0.12), 0, 1)
+        )
         t[alive] += np.maximum(np.abs(distance) * np.float32(shape.step), 0.02)
         alive = alive[(t[alive] < end[alive]) & (open_[alive] > 0.01)]
         if alive.size == 0:

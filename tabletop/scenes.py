@@ -1,7 +1,7 @@
 """What can stand on the table: the world's nouns, and drawing a scene at random from a seed.
 
-World units: the table is the plane y = 0, x runs to the right, z toward the viewer. Light always comes from the
-upper left, so a true shadow falls to the right.
+World units: the table is the plane y = 0, x runs to the right, z toward the viewer. Light always comes from
+the upper left, so a true shadow falls to the right.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Signed distances to the five solids and to their deformed versions, in numpy.
 
-All functions take points of shape (N, 3) in the solid's own frame (standing on y = 0, centred on x = z = 0, turned
-by its yaw) and return distances of shape (N,), negative inside. A deformation bends space around the solid, so its
-distance is only a bound: `Geometry.step` shortens the marching steps accordingly.
+All functions take points of shape (N, 3) in the solid's own frame (standing on y = 0, centred on x = z = 0,
+turned by its yaw) and return distances of shape (N,), negative inside. A deformation bends space around the
+solid, so its distance is only a bound: `Geometry.step` shortens the marching steps accordingly.
 """
 
 from __future__ import annotations
@@ -169,7 +169,9 @@ def dent(toward: Array, depth: float) -> Deformation:
 
     def apply(d: Distance, solid: Solid) -> tuple[Distance, float, float]:
         h = half_height(solid)
-        reach = {"ball": 1.0, "cube": 0.85, "cylinder": 0.72, "cone": 0.48, "ring": 1.05}[solid.shape] * solid.size
+        reach = {"ball": 1.0, "cube": 0.85, "cylinder": 0.72, "cone": 0.48, "ring": 1.05}[
+            solid.shape
+        ] * solid.size
         middle = np.array([0, 0.75 * h if solid.shape == "cone" else h, 0], np.float32)
         center = (middle + toward * np.float32(reach)).astype(np.float32)
         radius = np.float32(depth * solid.size)

@@ -1,7 +1,8 @@
 """One flat training loop for every small model, with exact resume.
 
-What a step sees depends only on (seed, step): its data, its noise and its dropout are drawn from generators seeded
-with these two numbers. So a run that was killed and started again makes the same weights as one that was not.
+What a step sees depends only on (seed, step): its data, its noise and its dropout are drawn from generators
+seeded with these two numbers. So a run that was killed and started again makes the same weights as one that
+was not.
 """
 
 from __future__ import annotations
@@ -53,15 +54,22 @@ class Outcome:
 
 
 def train(
-    name: str, folder: Path, model: nn.Module, loss: LossFunction, schedule: Schedule, extra: Iterable[nn.Module] = ()
+    name: str,
+    folder: Path,
+    model: nn.Module,
+    loss: LossFunction,
+    schedule: Schedule,
+    extra: Iterable[nn.Module] = (),
 ) -> Outcome:
     """Train `model` (and the `extra` modules, such as heads that are thrown away) to the end of the schedule.
 
-    The best estimate of the weights (the moving average where asked for) is in `model` when the run has finished;
-    `folder/NAME.pt` holds everything a resume needs, `folder/NAME.jsonl` the logged numbers.
+    The best estimate of the weights (the moving average where asked for) is in `model` when the run has
+    finished; `folder/NAME.pt` holds everything a resume needs, `folder/NAME.jsonl` the logged numbers.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    torch.set_flush_denormal(True)  # gradients that underflow would otherwise cost a CPU ten times the arithmetic
+    torch.set_flush_denormal(
+        True
+    )  # gradients that underflow would otherwise cost a CPU ten times the arithmetic
     modules = nn.ModuleList([model, *extra])
     parameters = [p for p in modules.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -135,7 +143,12 @@ def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
 
 
 def _save(
-    path: Path, modules: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer, step: int, spent: float
+    path: Path,
+    modules: nn.Module,
+    average: nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    spent: float,
 ) -> None:
     state = {
         "modules": modules.state_dict(),

@@ -1,15 +1,21 @@
 """`legion train ...`: make the bundled models from nothing, one command each.
 
-Every command resumes where it stopped, writes its weights under tabletop/weights/ and a model card beside them.
+Every command resumes where it stopped, writes its weights under tabletop/weights/ and a model card beside
+them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.errors import CheckpointError
 from tabletop import data
 
 BUILD = Path("build/tabletop")
@@ -38,12 +44,118 @@ def train_autoencoder(args: argparse.Namespace) -> None:
     model, outcome = autoencoder.train_autoencoder(pairs, args.build / "autoencoder", schedule)
     if outcome.finished:
         model.save_pretrained(args.build / "autoencoder" / "model")
-        print(autoencoder.evaluate(model, data.load("validation", 1_000, args.data)))
+        figures = autoencoder.evaluate(model, data.load("validation", 1_000, args.data))
+        (args.build / "autoencoder" / "figures.json").write_text(json.dumps(figures))
+        print(figures)
+
+
+def train_scorer(args: argparse.Namespace) -> None:
+    """The preference scorer, from the tiny CLIP."""
+    from tabletop import cards, clip, preference
+
+    schedule = replace(preference.SCHEDULE, max_seconds=args.max_seconds)
+    model, tokenizer = _bundled_clip(args)
+    pairs = data.load("train", preference.PAIRS, args.data)
+    model, outcome = preference.train_scorer(
+        model,
+        tokenizer,
+        pairs,
+        _reconstructed(args, "train", preference.PAIRS),
+        args.build / "scorer",
+        schedule,
+    )
+    if outcome.finished:
+        clip.save(model, tokenizer, args.weights / "scorer")
+        held_out = data.load("validation", 1_000, args.data)
+        figures = {
+            f"{k} ({how})": v
+            for how, pictures in (
+                ("rendered", (held_out.clean, held_out.flawed)),
+                ("after the autoencoder", _reconstructed(args, "validation", 1_000)),
+            )
+            for k, v in preference.evaluate(model, tokenizer, held_out, pictures).items()
+        }
+        cards.write("scorer", args.weights / "scorer", schedule, outcome, preference.PAIRS, figures)
+
+
+def train_judge(args: argparse.Namespace) -> None:
+    """The independent judge."""
+    from tabletop import cards, judge
+
+    schedule = replace(judge.SCHEDULE, max_seconds=args.max_seconds)
+    pairs = data.load("judge", judge.PAIRS, args.data)
+    model, outcome = judge.train_judge(
+        pairs, _reconstructed(args, "judge", judge.PAIRS), args.build / "judge", schedule
+    )
+    if outcome.finished:
+        judge.save(model, args.weights / "judge")
+        held_out = data.load("validation", 1_000, args.data)
+        figures = judge.evaluate(model, held_out, _reconstructed(args, "validation", 1_000))
+        cards.write("judge", args.weights / "judge", schedule, outcome, judge.PAIRS, figures)
+
+
+def train_generator(args: argparse.Namespace) -> None:
+    """The diffusion model; needs the CLIP and the autoencoder."""
+    from tabletop import cards, generator
+
+    schedule = replace(generator.SCHEDULE, max_seconds=args.max_seconds)
+    clip_model, tokenizer = _bundled_clip(args)
+    vae = _autoencoder(args)
+    pairs = data.load("train", None, args.data)
+    folder = args.build / "generator"
+    folder.mkdir(parents=True, exist_ok=True)
+    latents = generator.encode_latents(vae, pairs, folder / "latents.pt")
+    unet, outcome = generator.train_generator(pairs, latents, clip_model, tokenizer, folder, schedule)
+    generator.save(unet, vae, clip_model, tokenizer, args.weights / "generator")
+    figures = json.loads((args.build / "autoencoder" / "figures.json").read_text())
+    cards.write("generator", args.weights / "generator", schedule, outcome, len(pairs), figures)
+
+
+def _bundled_clip(args: argparse.Namespace):  # type: ignore[no-untyped-def]
+    from transformers import CLIPModel, CLIPTokenizer
+
+    folder = args.weights / "clip"
+    if not (folder / "model.safetensors").exists():
+        raise CheckpointError(f"there is no CLIP under {folder}; train it first with: legion train clip")
+    model = CLIPModel.from_pretrained(folder, dtype="float32", attn_implementation="eager")
+    return model, CLIPTokenizer.from_pretrained(folder)
+
+
+def _autoencoder(args: argparse.Namespace):  # type: ignore[no-untyped-def]
+    from diffusers import AutoencoderKL
+
+    folder = args.build / "autoencoder" / "model"
+    if not folder.exists():
+        raise CheckpointError(
+            f"there is no autoencoder under {folder}; train it first with: legion train autoencoder"
+        )
+    return AutoencoderKL.from_pretrained(folder).eval()
+
+
+def _reconstructed(
+    args: argparse.Namespace, split: str, count: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Clean and flawed pictures of a split after the generator's autoencoder, kept in the build folder."""
+    from tabletop import autoencoder
+
+    path = args.build / "autoencoder" / f"{split}-{count}.npz"
+    if not path.exists():
+        pairs, vae = data.load(split, count, args.data), _autoencoder(args)
+        np.savez(
+            path,
+            clean=autoencoder.reconstruct(vae, pairs.clean),
+            flawed=autoencoder.reconstruct(vae, pairs.flawed),
+        )
+    stored = np.load(path)
+    return stored["clean"], stored["flawed"]
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "clip": train_clip,
     "autoencoder": train_autoencoder,
+    "judge": train_judge,
+    "scorer": train_scorer,
+    "generator": train_generator,
 }
 
 
@@ -54,8 +166,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=data.DEFAULT_FOLDER, help="folder of the rendered pairs")
     parser.add_argument("--build", type=Path, default=BUILD, help="folder of checkpoints and logs")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where finished weights go")
-    parser.add_argument("--max-seconds", type=float, default=float("inf"), help="pause after so long; run again to go on")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (results are reproducible per count)")
+    parser.add_argument(
+        "--max-seconds", type=float, default=float("inf"), help="pause after so long; run again to go on"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=1, help="CPU threads (results are reproducible per count)"
+    )
     args = parser.parse_args(argv)
     if args.model == "data":
         for split, count in data.DEFAULT_COUNTS.items():
