@@ -1,0 +1,14 @@
+"""The record of every run: rows in a database, pictures and masks in a content-addressed store.
+
+places.py   where the database and the store live, from arguments, environment and defaults
+tables.py   the rows
+database.py connections and transactions: WAL, waiting for locks, schema version, one-line errors
+store.py    pictures and masks under the digest of their pixels
+lease.py    who holds a run, and is that process still alive
+settings.py may this run be taken up again with these values
+bank.py     the MemoryBank protocol over all of these
+"""
+
+from memory_bank.bank import SqlMemoryBank, open_memory_bank
+
+__all__ = ["SqlMemoryBank", "open_memory_bank"]

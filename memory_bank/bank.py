@@ -1,0 +1,461 @@
+"""The MemoryBank protocol over a SQL database and a content-addressed store.
+
+Pictures and masks are stored before the transaction that names them, so a row never points at a file that
+was not written; a crash in between leaves a file that nothing names, which does no harm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar, get_args
+
+import numpy as np
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, selectinload
+
+from contracts.errors import (
+    AlreadyCommitted,
+    InvalidInput,
+    MemoryBankError,
+    ModelError,
+    RunBusy,
+    RunNotFound,
+    SettingsChanged,
+)
+from contracts.records import (
+    Diagnosis,
+    Finding,
+    Image,
+    Mask,
+    Revision,
+    Round,
+    Run,
+    RunStatus,
+    Score,
+    Verdict,
+)
+from memory_bank.database import Database
+from memory_bank.lease import LEASE_SECONDS, LeaseKeeper, describe, is_live, is_ours, new_holder
+from memory_bank.places import database_url, store_root
+from memory_bank.settings import KINDS, check_run_id, check_seed, check_text, difference, plain
+from memory_bank.store import ContentStore
+from memory_bank.tables import FindingRow, RevisionRow, RoundRow, RunRow, ScoreRow, StepRow, VerdictRow
+
+T = TypeVar("T")
+
+
+def open_memory_bank(url: str | None = None, images: str | None = None) -> SqlMemoryBank:
+    """The memory bank at a database URL and an image store, by default the user's own.
+
+    `url` falls back to LEGION_DATABASE_URL, then to a SQLite file under LEGION_HOME or the user's data
+    directory; `images` (a folder or fsspec URL) falls back to `store` beside that file. Raises
+    MemoryBankError, InvalidInput.
+    """
+    return SqlMemoryBank(url, images)
+
+
+class SqlMemoryBank:
+    """Every step kept, once. May be shared by the threads of a process; processes open their own."""
+
+    def __init__(
+        self, url: str | None = None, images: str | None = None, *, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
+        """Arguments as of `open_memory_bank`; a lease expires `lease_seconds` after its last renewal."""
+        address = database_url(url)
+        self._database = Database(address)
+        self._store = ContentStore(store_root(images, address))
+        self._lease_seconds = lease_seconds
+        self._keeper = LeaseKeeper(self._renew, lease_seconds / 3)
+
+    def close(self) -> None:
+        """Close the database connections."""
+        self._database.close()
+
+    # --- runs ------------------------------------------------------------------------------------------------
+
+    def begin(
+        self, run_id: str, *, kind: str, prompt: str, seed: int, settings: Mapping[str, object]
+    ) -> AbstractContextManager[Run]:
+        """Create the run, or take it up again, and hold it until the context ends.
+
+        Raises InvalidInput for an id, kind, seed, prompt or settings that cannot be kept; RunBusy if a live
+        process holds the run; SettingsChanged, with what differs, if it began with other values. Leaving by
+        an exception marks an unfinished run "interrupted"; a finished one stays finished.
+        """
+        check_run_id(run_id)
+        if kind not in KINDS:
+            raise InvalidInput(f"kind {kind!r} cannot be used: choose one of {', '.join(KINDS)}")
+        values = {
+            "kind": kind,
+            "prompt": check_text(prompt, "prompt"),
+            "seed": check_seed(seed),
+            "settings": plain(settings),
+        }
+        return self._hold(run_id, values)
+
+    def load(self, run_id: str) -> Run:
+        """The run with all that was committed, masks included. Raises RunNotFound, MemoryBankError."""
+        check_run_id(run_id)
+
+        def work(session: Session) -> Run:
+            row = session.scalar(_whole_runs().where(RunRow.run_id == run_id))
+            if row is None:
+                raise _not_found(run_id)
+            return _run(row, self._store.mask)
+
+        return self._database.read(work)
+
+    def runs(self, limit: int = 50) -> list[Run]:
+        """The latest runs, newest first.
+
+        The masks of their findings are left in the store and stand here as empty (0, 0) arrays, so that a
+        listing stays quick and one damaged file does not hide all runs; `load` brings them.
+        """
+        if limit < 0:
+            raise InvalidInput(f"limit {limit} cannot be used: choose 0 or more")
+
+        def work(session: Session) -> list[Run]:
+            rows = session.scalars(_whole_runs().order_by(RunRow.id.desc()).limit(limit))
+            return [_run(row, _no_mask) for row in rows]
+
+        return self._database.read(work)
+
+    def finish(self, run_id: str, status: RunStatus) -> None:
+        """Set the run's status. Raises RunNotFound, RunBusy if it is not held here, InvalidInput."""
+        if status not in get_args(RunStatus):
+            raise InvalidInput(f"status {status!r} cannot be used: choose from {get_args(RunStatus)}")
+
+        def work(session: Session) -> None:
+            _held_run(session, run_id).status = status
+
+        self._database.write(work)
+
+    # --- steps -----------------------------------------------------------------------------------------------
+
+    def open_round(self, run_id: str, index: int, prompt: str, seed: int) -> Round:
+        """Begin round `index` (1, then one more each time). Raises AlreadyCommitted."""
+        check_text(prompt, "prompt")
+        check_seed(seed)
+
+        def rows(session: Session, run: RunRow) -> None:
+            last = session.scalars(select(RoundRow.round_index).where(RoundRow.run_pk == run.id)).all()
+            if index != len(last) + 1:
+                raise MemoryBankError(f"run {run_id} cannot open round {index}: round {len(last) + 1} is next")
+            session.add(RoundRow(run_pk=run.id, round_index=int(index), prompt=prompt, seed=int(seed)))
+
+        self._commit(run_id, index, "open", None, rows)
+        return Round(index=int(index), prompt=prompt, seed=int(seed))
+
+    def commit_image(self, run_id: str, index: int, image: Image, seconds: float) -> str:
+        """Store the uint8 (H, W, 3) picture and return its digest. Raises AlreadyCommitted."""
+        digest = self._store.put_image(image)
+
+        def rows(session: Session, run: RunRow) -> None:
+            _round_row(session, run, index).image = digest
+
+        self._commit(run_id, index, "image", seconds, rows)
+        return digest
+
+    def commit_diagnosis(self, run_id: str, index: int, diagnosis: Diagnosis, seconds: float) -> None:
+        """Store the findings with their bool (H, W) masks. Raises AlreadyCommitted, ModelError for NaN."""
+        probability = diagnosis.synthetic_probability
+        if probability is not None:
+            probability = _finite(probability, "synthetic probability")
+        confidences = [_finite(f.confidence, f"confidence of {f.phrase!r}") for f in diagnosis.findings]
+        masks = [self._store.put_mask(finding.mask) for finding in diagnosis.findings]
+
+        def rows(session: Session, run: RunRow) -> None:
+            row = _round_row(session, run, index)
+            row.answer, row.synthetic_probability = diagnosis.answer, probability
+            kept = zip(diagnosis.findings, confidences, masks, strict=True)
+            session.add_all(
+                FindingRow(
+                    round_pk=row.id,
+                    ordinal=ordinal,
+                    phrase=finding.phrase,
+                    explanation=finding.explanation,
+                    category=finding.category,
+                    confidence=confidence,
+                    mask=mask,
+                )
+                for ordinal, (finding, confidence, mask) in enumerate(kept)
+            )
+
+        self._commit(run_id, index, "diagnosis", seconds, rows)
+
+    def commit_scores(self, run_id: str, index: int, scores: Sequence[Score], seconds: float) -> None:
+        """Store the scores in their order. Raises AlreadyCommitted, ModelError for NaN."""
+        values = [_finite(score.value, f"score {score.name}") for score in scores]
+
+        def rows(session: Session, run: RunRow) -> None:
+            row = _round_row(session, run, index)
+            session.add_all(
+                ScoreRow(
+                    round_pk=row.id, ordinal=ordinal, name=score.name, version=score.version, value=value
+                )
+                for ordinal, (score, value) in enumerate(zip(scores, values, strict=True))
+            )
+
+        self._commit(run_id, index, "scores", seconds, rows)
+
+    def commit_verdict(self, run_id: str, index: int, verdict: Verdict) -> None:
+        """Store the gate's word on the round. Raises AlreadyCommitted."""
+
+        def rows(session: Session, run: RunRow) -> None:
+            row = _round_row(session, run, index)
+            session.add(
+                VerdictRow(
+                    round_pk=row.id, accepted=bool(verdict.accepted), reason=verdict.reason, stop=verdict.stop
+                )
+            )
+
+        self._commit(run_id, index, "verdict", None, rows)
+
+    def commit_revision(self, run_id: str, index: int, revision: Revision, seconds: float) -> None:
+        """Store the prompt for the next round. Raises AlreadyCommitted."""
+        check_text(revision.prompt, "revised prompt")
+
+        def rows(session: Session, run: RunRow) -> None:
+            row = _round_row(session, run, index)
+            session.add(
+                RevisionRow(
+                    round_pk=row.id,
+                    prompt=revision.prompt,
+                    addressed=list(revision.addressed),
+                    reason=revision.reason,
+                )
+            )
+
+        self._commit(run_id, index, "revision", seconds, rows)
+
+    def image(self, digest: str) -> Image:
+        """The stored uint8 (H, W, 3) picture. Raises MemoryBankError if it is missing or damaged."""
+        return self._store.image(digest)
+
+    def _commit(
+        self,
+        run_id: str,
+        index: int,
+        step: str,
+        seconds: float | None,
+        rows: Callable[[Session, RunRow], None],
+    ) -> None:
+        """One transaction: the run is still ours, the step is new, its rows are written."""
+        check_run_id(run_id)
+
+        def work(session: Session) -> None:
+            run = _held_run(session, run_id)
+            session.add(
+                StepRow(
+                    run_pk=run.id,
+                    round_index=int(index),
+                    step=step,
+                    region=0,
+                    candidate=0,
+                    seconds=None if seconds is None else float(seconds),
+                    committed_at=_now(),
+                )
+            )
+            try:
+                session.flush()
+            except IntegrityError as error:
+                raise AlreadyCommitted(
+                    f"step {step!r} of round {index} of run {run_id} was already committed; "
+                    "load the run and go on from its next step"
+                ) from error
+            rows(session, run)
+
+        self._database.write(work)
+
+    # --- holding ---------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _hold(self, run_id: str, values: Mapping[str, Any]) -> Iterator[Run]:
+        holder = new_holder()
+        self._keeper.hold(holder)  # before the row is written, so that it is known as live at once
+        try:
+            self._take(run_id, values, holder)
+            yield self.load(run_id)
+        except BaseException:
+            with contextlib.suppress(MemoryBankError):  # the first error is the one to show
+                self._release(holder, interrupted=True)
+            raise
+        else:
+            self._release(holder, interrupted=False)
+        finally:
+            self._keeper.drop(holder)
+
+    def _take(self, run_id: str, values: Mapping[str, Any], holder: str) -> None:
+        def work(session: Session) -> None:
+            run = session.scalar(select(RunRow).where(RunRow.run_id == run_id).with_for_update())
+            if run is None:
+                run = RunRow(run_id=run_id, status="running", created=_now(), **values)
+                session.add(run)
+            else:
+                _check_same(run, values)
+                _check_free(run)
+                run.status = "finished" if run.status == "finished" else "running"
+            now = time.time()
+            run.lease_holder = holder
+            run.lease_heartbeat, run.lease_expiry = now, now + self._lease_seconds
+
+        try:
+            self._database.write(work)
+        except IntegrityError as error:
+            raise RunBusy(
+                f"run {run_id} was begun by another process at the same moment; use another run id"
+            ) from error
+
+    def _release(self, holder: str, *, interrupted: bool) -> None:
+        """Give the lease back, if it is still ours: a run that was taken over belongs to its new holder."""
+
+        def work(session: Session) -> None:
+            run = session.scalar(select(RunRow).where(RunRow.lease_holder == holder).with_for_update())
+            if run is None:
+                return
+            run.lease_holder = run.lease_heartbeat = run.lease_expiry = None
+            if interrupted and run.status != "finished":
+                run.status = "interrupted"
+
+        self._database.write(work)
+
+    def _renew(self, holders: Collection[str]) -> None:
+        now = time.time()
+        renewal = (
+            update(RunRow)
+            .where(RunRow.lease_holder.in_(holders))
+            .values(lease_heartbeat=now, lease_expiry=now + self._lease_seconds)
+            .execution_options(synchronize_session=False)
+        )
+        # A beat that fails is made up for by the next; a lease that is lost shows at the next commit.
+        with contextlib.suppress(MemoryBankError):
+            self._database.write(lambda session: session.execute(renewal) and None)
+
+
+def _check_same(run: RunRow, values: Mapping[str, Any]) -> None:
+    before = {"kind": run.kind, "prompt": run.prompt, "seed": run.seed, "settings": run.settings}
+    if changed := difference(before, values):
+        raise SettingsChanged(
+            f"run {run.run_id} began with other values: {changed}; use those again or another run id"
+        )
+
+
+def _check_free(run: RunRow) -> None:
+    if is_live(run.lease_holder, run.lease_expiry, time.time()):
+        raise _busy(run)
+
+
+def _held_run(session: Session, run_id: str) -> RunRow:
+    """The run's row, locked, if this process holds it. Raises RunNotFound, RunBusy."""
+    run = session.scalar(select(RunRow).where(RunRow.run_id == run_id).with_for_update())
+    if run is None:
+        raise _not_found(run_id)
+    if not is_ours(run.lease_holder):
+        raise _busy(run)
+    return run
+
+
+    def _round_row(session: Session, run: RunRow, index: int) -> RoundRow: row =
+    session.scalar(select(RoundRow).where(RoundRow.run_pk == run.id, RoundRow.round_index == int(index))) if
+    row is None: raise MemoryBankError(f"run {run.run_id} has no round {index}: open it before committing to
+    it") return row
+
+
+def _busy(run: RunRow) -> RunBusy:
+    if run.lease_holder is None:
+        return RunBusy(f"run {run.run_id} is not held by this process: begin it before committing to it")
+    ago = max(0.0, time.time() - (run.lease_heartbeat or 0.0))
+    return RunBusy(
+        f"run {run.run_id} is held by {describe(run.lease_holder)} (last sign of life {ago:.0f} s ago); "
+        "wait until it ends or use another run id"
+    )
+
+
+def _not_found(run_id: str) -> RunNotFound:
+    return RunNotFound(f"no run {run_id} in the memory bank; `legion runs` lists those there are")
+
+
+def _whole_runs() -> Any:
+    rounds = selectinload(RunRow.rounds)
+    parts = (RoundRow.findings, RoundRow.scores, RoundRow.verdict, RoundRow.revision)
+    return select(RunRow).options(selectinload(RunRow.steps), *(rounds.selectinload(part) for part in parts))
+
+
+def _no_mask(_digest: str) -> Mask:
+    return np.zeros((0, 0), dtype=bool)
+
+
+def _run(row: RunRow, mask: Callable[[str], Mask]) -> Run:
+    steps: dict[int, dict[str, float | None]] = {}
+    for step in row.steps:
+        steps.setdefault(step.round_index, {})[step.step] = step.seconds
+    return Run(
+        run_id=row.run_id,
+        kind=row.kind,  # type: ignore[arg-type]  # checked when the run began
+        prompt=row.prompt,
+        seed=row.seed,
+        settings=row.settings,
+        status=_status(row),
+        created=row.created,
+        rounds=tuple(_round(r, steps.get(r.round_index, {}), mask) for r in row.rounds),
+    )
+
+
+def _status(row: RunRow) -> RunStatus:
+    """As stored, but a run that nobody alive holds is not running, whatever a killed process left."""
+    if row.status == "running" and not is_live(row.lease_holder, row.lease_expiry, time.time()):
+        return "interrupted"
+    return row.status  # type: ignore[return-value]  # checked when it was set
+
+
+def _round(row: RoundRow, steps: Mapping[str, float | None], mask: Callable[[str], Mask]) -> Round:
+    return Round(
+        index=row.round_index,
+        prompt=row.prompt,
+        seed=row.seed,
+        image=row.image,
+        diagnosis=_diagnosis(row, mask) if "diagnosis" in steps else None,
+        scores=tuple(Score(s.name, s.version, s.value) for s in row.scores) if "scores" in steps else None,
+        verdict=None if row.verdict is None else _verdict(row.verdict),
+        revision=None if row.revision is None else _revision(row.revision),
+        seconds={step: seconds for step, seconds in steps.items() if seconds is not None},
+    )
+
+
+def _diagnosis(row: RoundRow, mask: Callable[[str], Mask]) -> Diagnosis:
+    findings = tuple(
+        Finding(
+            mask=mask(f.mask),
+            phrase=f.phrase,
+            explanation=f.explanation,
+            category=f.category,  # type: ignore[arg-type]  # one of CATEGORIES when it was committed
+            confidence=f.confidence,
+        )
+        for f in row.findings
+    )
+    return Diagnosis(findings, row.synthetic_probability, row.answer or "")
+
+
+def _verdict(row: VerdictRow) -> Verdict:
+    return Verdict(row.accepted, row.reason, row.stop)
+
+
+def _revision(row: RevisionRow) -> Revision:
+    return Revision(row.prompt, tuple(row.addressed), row.reason)
+
+
+def _finite(value: float, what: str) -> float:
+    """A plain float: SQLite keeps numpy's as bytes and NaN as nothing. Raises ModelError if not finite."""
+    if not math.isfinite(value):
+        raise ModelError(f"the {what} is {value}, not a number that can be compared; the model failed")
+    return float(value)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

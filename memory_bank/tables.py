@@ -1,0 +1,132 @@
+"""The rows of the memory bank.
+
+A `steps` row is the proof that a step was done. It is written in the same transaction as the step's other
+rows, and its unique key makes a second commit of that step impossible. Whether a round has a diagnosis or
+scores is read from `steps`, because a diagnosis without findings has no rows of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+SCHEMA_VERSION = 1
+"""Raised by one with every change of the tables below."""
+
+
+class Base(DeclarativeBase):
+    """Common base; its metadata lists every table."""
+
+
+class SchemaRow(Base):
+    """One row: the version of the tables in this database."""
+
+    __tablename__ = "legion_schema"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version: Mapped[int]
+
+
+class RunRow(Base):
+    """A run and who holds it. `id` grows with every new run, so it orders them without trusting clocks."""
+
+    __tablename__ = "runs"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(String(64), unique=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    prompt: Mapped[str] = mapped_column(Text)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    settings: Mapped[dict[str, Any]] = mapped_column(JSON)
+    status: Mapped[str] = mapped_column(String(16))
+    created: Mapped[str] = mapped_column(String(40))
+    lease_holder: Mapped[str | None] = mapped_column(String(400), index=True)
+    lease_heartbeat: Mapped[float | None]
+    lease_expiry: Mapped[float | None]
+    """Both in seconds since 1970, UTC."""
+    rounds: Mapped[list[RoundRow]] = relationship(order_by="RoundRow.round_index")
+    steps: Mapped[list[StepRow]] = relationship(order_by="StepRow.id")
+
+
+class RoundRow(Base):
+    """One round, with what is single in it."""
+
+    __tablename__ = "rounds"
+    __table_args__ = (UniqueConstraint("run_pk", "round_index"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_pk: Mapped[int] = mapped_column(ForeignKey("runs.id"))
+    round_index: Mapped[int]
+    prompt: Mapped[str] = mapped_column(Text)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    image: Mapped[str | None] = mapped_column(String(64))
+    answer: Mapped[str | None] = mapped_column(Text)
+    synthetic_probability: Mapped[float | None]
+    findings: Mapped[list[FindingRow]] = relationship(order_by="FindingRow.ordinal")
+    scores: Mapped[list[ScoreRow]] = relationship(order_by="ScoreRow.ordinal")
+    verdict: Mapped[VerdictRow | None] = relationship()
+    revision: Mapped[RevisionRow | None] = relationship()
+
+
+class StepRow(Base):
+    """One committed step. Regeneration uses region 0 and candidate 0."""
+
+    __tablename__ = "steps"
+    __table_args__ = (UniqueConstraint("run_pk", "round_index", "step", "region", "candidate"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_pk: Mapped[int] = mapped_column(ForeignKey("runs.id"))
+    round_index: Mapped[int]
+    step: Mapped[str] = mapped_column(String(32))
+    region: Mapped[int]
+    candidate: Mapped[int]
+    seconds: Mapped[float | None]
+    committed_at: Mapped[str] = mapped_column(String(40))
+
+
+class FindingRow(Base):
+    """One artifact of a diagnosis; its mask lies in the store."""
+
+    __tablename__ = "findings"
+    __table_args__ = (UniqueConstraint("round_pk", "ordinal"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    round_pk: Mapped[int] = mapped_column(ForeignKey("rounds.id"))
+    ordinal: Mapped[int]
+    phrase: Mapped[str] = mapped_column(Text)
+    explanation: Mapped[str] = mapped_column(Text)
+    category: Mapped[str] = mapped_column(String(32))
+    confidence: Mapped[float]
+    mask: Mapped[str] = mapped_column(String(64))
+
+
+class ScoreRow(Base):
+    """One score of a round's picture."""
+
+    __tablename__ = "scores"
+    __table_args__ = (UniqueConstraint("round_pk", "ordinal"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    round_pk: Mapped[int] = mapped_column(ForeignKey("rounds.id"))
+    ordinal: Mapped[int]
+    name: Mapped[str] = mapped_column(Text)
+    version: Mapped[str] = mapped_column(Text)
+    value: Mapped[float]
+
+
+class VerdictRow(Base):
+    """The gate's word on a round."""
+
+    __tablename__ = "verdicts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    round_pk: Mapped[int] = mapped_column(ForeignKey("rounds.id"), unique=True)
+    accepted: Mapped[bool]
+    reason: Mapped[str] = mapped_column(Text)
+    stop: Mapped[str | None] = mapped_column(Text)
+
+
+class RevisionRow(Base):
+    """The prompt for the next round."""
+
+    __tablename__ = "revisions"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    round_pk: Mapped[int] = mapped_column(ForeignKey("rounds.id"), unique=True)
+    prompt: Mapped[str] = mapped_column(Text)
+    addressed: Mapped[list[str]] = mapped_column(JSON)
+    reason: Mapped[str] = mapped_column(Text)
