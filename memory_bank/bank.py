@@ -77,7 +77,7 @@ class SqlMemoryBank:
         """Close the database connections."""
         self._database.close()
 
-    # --- runs ------------------------------------------------------------------------------------------------
+    # --- runs ----------------------------------------------------------------------------------------------
 
     def begin(
         self, run_id: str, *, kind: str, prompt: str, seed: int, settings: Mapping[str, object]
@@ -136,7 +136,7 @@ class SqlMemoryBank:
 
         self._database.write(work)
 
-    # --- steps -----------------------------------------------------------------------------------------------
+    # --- steps ---------------------------------------------------------------------------------------------
 
     def open_round(self, run_id: str, index: int, prompt: str, seed: int) -> Round:
         """Begin round `index` (1, then one more each time). Raises AlreadyCommitted."""
@@ -146,7 +146,7 @@ class SqlMemoryBank:
         def rows(session: Session, run: RunRow) -> None:
             last = session.scalars(select(RoundRow.round_index).where(RoundRow.run_pk == run.id)).all()
             if index != len(last) + 1:
-                raise MemoryBankError(f"run {run_id} cannot open round {index}: round {len(last) + 1} is next")
+                raise MemoryBankError(f"run {run_id} cannot open round {index}: {len(last) + 1} is next")
             session.add(RoundRow(run_pk=run.id, round_index=int(index), prompt=prompt, seed=int(seed)))
 
         self._commit(run_id, index, "open", None, rows)
@@ -273,7 +273,7 @@ class SqlMemoryBank:
 
         self._database.write(work)
 
-    # --- holding ---------------------------------------------------------------------------------------------
+    # --- holding -------------------------------------------------------------------------------------------
 
     @contextmanager
     def _hold(self, run_id: str, values: Mapping[str, Any]) -> Iterator[Run]:
@@ -361,10 +361,12 @@ def _held_run(session: Session, run_id: str) -> RunRow:
     return run
 
 
-    def _round_row(session: Session, run: RunRow, index: int) -> RoundRow: row =
-    session.scalar(select(RoundRow).where(RoundRow.run_pk == run.id, RoundRow.round_index == int(index))) if
-    row is None: raise MemoryBankError(f"run {run.run_id} has no round {index}: open it before committing to
-    it") return row
+def _round_row(session: Session, run: RunRow, index: int) -> RoundRow:
+    wanted = select(RoundRow).where(RoundRow.run_pk == run.id, RoundRow.round_index == int(index))
+    row = session.scalar(wanted)
+    if row is None:
+        raise MemoryBankError(f"run {run.run_id} has no round {index}: open it before committing to it")
+    return row
 
 
 def _busy(run: RunRow) -> RunBusy:

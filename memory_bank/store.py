@@ -48,17 +48,18 @@ _DECODE_ERRORS = (
 
 
 def pixel_digest(kind: Kind, pixels: Pixels) -> str:
-    """sha256 in hex over kind, height, width and pixels of a checked array."""
+    """sha256 in hex over kind, height, width and pixels (of a mask: its bits, packed) of a checked array."""
     height, width = pixels.shape[:2]
     hasher = hashlib.sha256(f"{kind} {height} {width}\n".encode())
-    hasher.update(np.ascontiguousarray(pixels).tobytes())
+    hasher.update(_canonical(kind, pixels).tobytes())
     return hasher.hexdigest()
 
 
 def encode(kind: Kind, pixels: Pixels) -> bytes:
     """PNG bytes. Light compression: a commit should cost milliseconds, also for large pictures."""
     buffer = io.BytesIO()
-    Pillow.fromarray(np.ascontiguousarray(pixels)).convert(_MODES[kind]).save(buffer, "PNG", compress_level=1)
+    plain = np.ascontiguousarray(pixels) if kind == "image" else np.where(pixels, 255, 0).astype(np.uint8)
+    Pillow.fromarray(plain).convert(_MODES[kind]).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
@@ -67,7 +68,7 @@ def decode(kind: Kind, content: bytes) -> Pixels:
     with Pillow.open(io.BytesIO(content), formats=["PNG"]) as picture:
         if picture.mode != _MODES[kind]:
             raise ValueError(f"a PNG of mode {picture.mode} where {_MODES[kind]} belongs")
-        return np.array(picture)
+        return np.array(picture) if kind == "image" else np.asarray(picture.convert("L")) > 0
 
 
 class ContentStore:
@@ -155,6 +156,7 @@ class ContentStore:
     def _write(self, path: str, content: bytes) -> None:
         folder, name = path.rsplit("/", 1)
         temporary = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"
+        new_folder = not self._fs.isdir(folder)
         self._fs.makedirs(folder, exist_ok=True)
         try:
             with self._fs.open(temporary, "wb") as file:
@@ -164,7 +166,7 @@ class ContentStore:
                     os.fsync(file.fileno())
             if self._local:
                 os.replace(temporary, path)  # also over a damaged file, and on Windows
-                _sync_folders(folder)
+                _sync_folders(folder, levels=3 if new_folder else 1)
             else:
                 self._fs.mv(temporary, path)
         except BaseException:
@@ -173,16 +175,22 @@ class ContentStore:
             raise
 
 
-def _sync_folders(folder: str) -> None:
-    """Make a rename survive a power cut; three levels, because the two upper ones may be new."""
+def _canonical(kind: Kind, pixels: Pixels) -> Pixels:
+    # Pillow hands out bool arrays whose true bytes are 255; packing makes every true the same.
+    return np.ascontiguousarray(pixels) if kind == "image" else np.packbits(pixels)
+
+
+def _sync_folders(folder: str, levels: int) -> None:
+    """Make a rename survive a power cut: the folder, and those above it when they are new."""
     if os.name != "posix":
         return
-    for level in (folder, os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))):
-        handle = os.open(level, os.O_RDONLY)
+    for _ in range(levels):
+        handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+        folder = os.path.dirname(folder)
 
 
 def _line(error: BaseException) -> str:
