@@ -4,8 +4,8 @@ A flawed picture is answered
 
     Upon examining the image, I have found: <p> PHRASE </p> [SEG] : EXPLANATION. <p> ...
 
-and a clean one "I have found no artifacts." On the way back every [SEG] gives exactly one claim, in order, whatever
-else the model left out: the k-th claim belongs to the k-th mask.
+and a clean one "I have found no artifacts." On the way back every [SEG] gives exactly one claim, in order,
+whatever else the model left out: the k-th claim belongs to the k-th mask.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def parse(answer: str) -> list[Claim]:
     """One claim per [SEG], in order.
 
     A [SEG] without a phrase of its own is called UNNAMED; a phrase without a [SEG] (an answer cut off) has no
-    mask and is dropped. Where explanations follow in a second part ("PHRASE : explanation", as in SynthScars), the
-    n-th mask of a repeated phrase takes its n-th explanation.
+    mask and is dropped. Where explanations follow in a second part ("PHRASE : explanation", as in
+    SynthScars), the n-th mask of a repeated phrase takes its n-th explanation.
     """
     pieces = answer.split(_SEG)
     phrases = [_last_phrase(piece) for piece in pieces[:-1]]
@@ -76,7 +76,7 @@ def _last_phrase(piece: str) -> str:
 
 
 def _explanation(piece: str, last: bool) -> str:
-    """What follows a [SEG], up to the next phrase; at the end of an answer, up to a phrase that was cut off."""
+    """What follows a [SEG], up to the next phrase (at the end of an answer: a phrase that was cut off)."""
     end = piece.rfind("<p>") if not last else piece.find("<p>")
     return _plain(piece if end < 0 else piece[:end]).lstrip(" :;,.-").strip()
 

@@ -1,4 +1,4 @@
-"""What training and evaluation read: one picture with the whole truth about it, and how samples become a batch."""
+"""What training and evaluation read: pictures with all that is true of them, and how they become a batch."""
 
 from __future__ import annotations
 

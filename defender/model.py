@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModel, DynamicCache, LlamaConfig, LlamaModel
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from defender.config import IGNORE_INDEX, IMAGE_ID, LegionConfig, VisionConfig
 from defender.losses import answer_loss, mask_losses
@@ -183,6 +184,20 @@ class Legion(nn.Module):
             nn.ReLU(),
             nn.Linear(config.detection_hidden_size, 2),
         )
+
+    @classmethod
+    def without_memory(cls, config: LegionConfig) -> Legion:
+        """The network laid out on torch's meta device: names and shapes, no numbers yet."""
+        with torch.device("meta"):
+            return cls(config)
+
+    def restore_buffers(self) -> None:
+        """Compute the buffers that no checkpoint holds, after weights were assigned to `without_memory`."""
+        device = self.device
+        self.model.rotary_emb = LlamaRotaryEmbedding(config=self.model.config).to(device)
+        embeddings = self.model.vision_tower.vision_tower["vision_model"].embeddings
+        positions = torch.arange(self.config.image_tokens + 1, device=device)[None]
+        embeddings.register_buffer("position_ids", positions, persistent=False)
 
     @property
     def device(self) -> torch.device:

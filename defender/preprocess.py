@@ -34,7 +34,7 @@ def clip_pixels(image: Image, size: int) -> Tensor:
 
 
 def sam_pixels(image: Image, size: int, resize_to: int) -> tuple[Tensor, tuple[int, int]]:
-    """SAM's input (3, size, size), zero right of and below the picture, and the picture's (height, width) on it."""
+    """SAM's input (3, size, size), zero right of and below the picture; and the picture's (height, width)."""
     height, width = sam_size(image.shape[0], image.shape[1], resize_to)
     scaled = _resize(image, height, width, PILImage.Resampling.BILINEAR).astype(np.float32)
     canvas = torch.zeros(3, size, size)

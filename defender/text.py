@@ -1,7 +1,7 @@
 """Text in and out of the language model: tokens, the conversation, labels, and the way back.
 
-Released LEGION weights were trained with the slow LLaMA tokenizer of transformers 4.28. Later versions give other
-ids for the same text around special tokens, so its rules are written out here over plain SentencePiece.
+Released LEGION weights were trained with the slow LLaMA tokenizer of transformers 4.28. Later versions give
+other ids for the same text around special tokens, so its rules are written out here over plain SentencePiece.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ class Dialog:
 
     def _with_answer(self, answer: str) -> Conversation:
         """Training ids and labels, cut at `max_text_tokens`."""
-        ids = self.tokenizer.encode_with_image(f"{self.prompt_text} {answer}</s>")[: self.config.max_text_tokens]
-        asked = len(self.prompt)
+        ids = self.tokenizer.encode_with_image(f"{self.prompt_text} {answer}</s>")
+        ids, asked = ids[: self.config.max_text_tokens], len(self.prompt)
         return Conversation(tuple(ids), (*[IGNORE_INDEX] * asked, *ids[asked:]))
 
     def first_ids(self, *answers: str) -> tuple[int, ...]:
@@ -166,20 +166,20 @@ def pad_conversations(conversations: Sequence[Conversation], pad: int) -> tuple[
 
 
 def train_tokenizer(corpus: Iterable[str], path: Path, vocab_size: int) -> TokenIds:
-    """Train a small LLaMA-style SentencePiece model (BPE with byte fallback) and say where its added tokens go.
+    """Train a small LLaMA-style SentencePiece model and say where its added tokens go.
 
-    `vocab_size` is an upper limit without the seven added tokens: a small corpus has fewer pieces to give.
-    The 256 byte pieces are left out where the limit has no room for them.
+    BPE with byte fallback; `vocab_size` is an upper limit without the seven added tokens: a small corpus has
+    fewer pieces to give. The 256 byte pieces are left out where the limit has no room for them.
     """
     written = io.BytesIO()
-    bytes_fit = vocab_size >= 3 + 256 + 64
-    text = sorted({line for chunk in corpus for line in chunk.split("\n") if line})
+    lines = sorted({line for text in corpus for line in text.split("\n") if line})
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(text),
+        sentence_iterator=iter(lines),
         model_writer=written,
         model_type="bpe",
-        vocab_size=min(vocab_size, _room_for(text, bytes_fit)),
-        byte_fallback=bytes_fit,
+        vocab_size=vocab_size,
+        hard_vocab_limit=False,
+        byte_fallback=vocab_size >= 3 + 256 + 64,
         character_coverage=1.0,
         normalization_rule_name="identity",
         remove_extra_whitespaces=False,
@@ -193,10 +193,3 @@ def train_tokenizer(corpus: Iterable[str], path: Path, vocab_size: int) -> Token
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(written.getvalue())
     return TokenIds.after(len(sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())))
-
-
-def _room_for(lines: Sequence[str], with_bytes: bool) -> int:
-    """A vocabulary that byte-pair merging of these lines surely reaches: one piece per character and word."""
-    words = {word for line in lines for word in line.split(" ") if word}
-    letters = {letter for word in words for letter in word} | {"\u2581"}
-    return 3 + (256 if with_bytes else 0) + len(letters) + len(words)

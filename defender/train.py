@@ -1,11 +1,12 @@
 """Training: a warm-up of the towers, stage 1 (localization and explanation), stage 2 (detection).
 
-The two stages and their losses are the paper's (arXiv 2503.15264, section 4). A network made from scratch also
-needs the warm-up: end to end alone it learns the wording of answers and little of the picture. So its towers first
-learn dense masks and what the picture shows, through heads that are thrown away, and keep these tasks as an
-auxiliary loss during stage 1.
+The two stages and their losses are the paper's (arXiv 2503.15264, section 4). A network made from scratch
+also needs the warm-up: end to end alone it learns the wording of answers and little of the picture. So its
+towers first learn dense masks and what the picture shows, through heads that are thrown away, and keep these
+tasks as an auxiliary loss during stage 1.
 
-What a step sees depends only on (seed, step), so a run that was killed and started again makes the same weights.
+What a step sees depends only on (seed, step), so a run that was killed and started again makes the same
+weights.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
 from contracts.errors import CheckpointError, InvalidInput
 from contracts.records import CATEGORIES
@@ -55,7 +57,9 @@ class Schedule:
     """Neighbors in the data set that always share a batch: 2 where clean and flawed pictures alternate."""
     bf16: bool = True
     max_seconds: float = math.inf
-    """Stop early, with the learning rate brought down in time. Exact resume holds only where this is infinite."""
+    """Stop early, the learning rate brought down in time. Resume is exact only where this is infinite."""
+    pause_after: float = math.inf
+    """Stop this sitting after so many seconds, to go on later; the result does not depend on it."""
     save_every: float = 120.0
     """Seconds between checkpoints."""
     log_every: int = 20
@@ -93,7 +97,9 @@ class VisionHeads(nn.Module):
         self.attributes = nn.ModuleList([nn.Linear(2 * width, size) for size in attribute_sizes])
         self.real = nn.Linear(width, 2)
 
-    def loss(self, cls_BP: Tensor, patches_BNP: Tensor, sam_BCgg: Tensor, batch: Batch) -> tuple[Tensor, Metrics]:
+    def loss(
+        self, cls_BP: Tensor, patches_BNP: Tensor, sam_BCgg: Tensor, batch: Batch
+    ) -> tuple[Tensor, Metrics]:
         """Sum of all tasks, and each by name."""
         present_B3 = batch.dense_B3HW.flatten(2).amax(2)
         fine = self._mask_loss(self.masks(sam_BCgg).float(), batch.dense_B3HW, present_B3)
@@ -114,9 +120,9 @@ class VisionHeads(nn.Module):
             target = batch.attributes_BA[:, i]
             if bool((target >= 0).any()):
                 value = F.cross_entropy(head(whole).float(), target, ignore_index=-1)
-                metrics["attributes"] = metrics.get("attributes", 0.0) + value.detach()
+                metrics["attributes"] = metrics.get("attributes", 0.0) + value
                 total = total + value
-        return total, {name: float(value) for name, value in metrics.items()}
+        return total, {name: float(value.detach()) for name, value in metrics.items()}
 
     @staticmethod
     def _mask_loss(logits_B3HW: Tensor, target_B3HW: Tensor, present_B3: Tensor) -> Tensor:
@@ -154,8 +160,8 @@ def train_stage1(
 ) -> Outcome:
     """Localization and explanation: answer cross-entropy, mask BCE, mask Dice.
 
-    The mask losses start `mask_boost` times as heavy as in the paper and come down to its weights by the middle of
-    the run; `heads`, if given, add their tasks with a weight that fades to a tenth.
+    The mask losses start `mask_boost` times as heavy as in the paper and come down to its weights by the
+    middle of the run; `heads`, if given, add their tasks with a weight that fades to a tenth.
     """
     choose_trainable(model, trainable)
 
@@ -216,7 +222,7 @@ def batch_indices(step: int, size: int, schedule: Schedule) -> list[int]:
     groups, per_batch = size // schedule.group, max(1, schedule.batch_size // schedule.group)
     if groups < per_batch:
         raise InvalidInput(
-            f"{size} samples are too few for batches of {schedule.batch_size}: give more samples or a smaller batch"
+            f"{size} samples are too few for batches of {schedule.batch_size}: give more, or a smaller batch"
         )
     epoch, at = divmod(step, groups // per_batch)
     chosen = _order(schedule.seed, epoch, groups)[at * per_batch : (at + 1) * per_batch]
@@ -248,6 +254,10 @@ def _run(
     torch.set_flush_denormal(True)  # underflowing gradients would cost a CPU ten times the arithmetic
     parameters = [p for p in modules.parameters() if p.requires_grad]
     device = parameters[0].device
+    if device.type == "cpu":  # plain matrix products: the backward pass of fused attention is slow there
+        for module in modules.modules():
+            if isinstance(module, PreTrainedModel):
+                module.set_attn_implementation("eager")
     optimizer = torch.optim.AdamW(
         parameters, schedule.learning_rate, schedule.betas, weight_decay=schedule.weight_decay, fused=True
     )
@@ -266,10 +276,11 @@ def _run(
             if schedule.max_seconds < math.inf:
                 progress = max(progress, elapsed / schedule.max_seconds)
             last_step = progress >= 1
-            if last_step or now - saved >= schedule.save_every:
+            pause = now - started >= schedule.pause_after
+            if last_step or pause or now - saved >= schedule.save_every:
                 _save(checkpoint, modules, optimizer, average, step, elapsed)
                 saved = now
-            if last_step:
+            if last_step or pause:
                 break
 
             # ---- one step
@@ -293,16 +304,18 @@ def _run(
                 speed = (step - logged_at[0]) * schedule.batch_size / (now - logged_at[1])
                 logged_at = (step, now)
                 mean = {k: round(float(np.mean([m[k] for m in window if k in m])), 4) for k in window[-1]}
-                line = {"step": step, "seconds": round(spent + now - started, 1), "per_second": round(speed, 1)}
+                elapsed = round(spent + now - started, 1)
+                line = {"step": step, "seconds": elapsed, "per_second": round(speed, 1)}
                 print(f"{name} {json.dumps(line | mean)}", flush=True)
                 log.write(json.dumps(line | mean) + "\n")
                 log.flush()
                 window.clear()
-    with torch.no_grad():
-        for parameter, slow in zip(parameters, average, strict=False):
-            parameter.copy_(slow)
+    if last_step:
+        with torch.no_grad():
+            for parameter, slow in zip(parameters, average, strict=False):
+                parameter.copy_(slow)
     modules.eval()
-    return Outcome(step, True, spent + time.monotonic() - started)
+    return Outcome(step, last_step, spent + time.monotonic() - started)
 
 
 def _pick(samples: Samples, indices: Sequence[int]) -> list[Sample]:
@@ -370,7 +383,7 @@ def _resume(
         modules.load_state_dict(state["modules"])
         optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path} belongs to a network of another shape: remove it to start anew") from error
+        raise CheckpointError(f"{path} is of a network of another shape: remove it to start anew") from error
     for slow, kept in zip(average, state["average"], strict=True):
         slow.copy_(kept)
     return state["step"], state["seconds"]

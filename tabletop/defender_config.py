@@ -1,7 +1,7 @@
 """The bundled small defender: LEGION's own classes with small numbers.
 
-Its CLIP tower has the shape of the tiny CLIP's (tabletop/clip.py), which initializes it. Sizes were chosen so that
-one CPU core trains stage 1 at 40 samples a second or more; the file stays under 20 MB in half precision.
+Its CLIP tower has the shape of the tiny CLIP's (tabletop/clip.py), which initializes it. Sizes were chosen so
+that one CPU core trains stage 1 at 40 samples a second or more; the file stays under 20 MB in half precision.
 """
 
 from __future__ import annotations

@@ -1,0 +1,169 @@
+"""A defender on disk: one folder that describes itself.
+
+    config.json         every size and word of the network (defender/config.py)
+    model.safetensors   weights under LEGION's names
+    tokenizer.model     SentencePiece
+    thresholds.json     when a finding counts (may be missing: then defaults)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from contracts.errors import CheckpointError
+from defender.config import LegionConfig
+from defender.model import Legion
+from defender.text import Dialog, Tokenizer
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+TOKENIZER, THRESHOLDS = "tokenizer.model", "thresholds.json"
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """When the defender speaks up. Chosen on a calibration split, kept beside the weights."""
+
+    artifact_probability: float = 0.5
+    """Smallest share of the "there are artifacts" opening, 0..1."""
+    min_confidence: float = 0.0
+    """Smallest confidence of a finding, 0..1."""
+    min_area: float = 0.0
+    """Smallest share of the picture that a finding covers, 0..1."""
+    mask_probability: float = 0.5
+    """A pixel is inside a mask where its probability is above this."""
+
+    @classmethod
+    def from_json(cls, text: str) -> Thresholds:
+        """Raises CheckpointError on anything but numbers from 0 to 1 under the known names."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise CheckpointError(f"{THRESHOLDS} is not valid JSON ({error}): calibrate again") from error
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or not set(values) <= known:
+            raise CheckpointError(f"{THRESHOLDS} may only set {', '.join(sorted(known))}: calibrate again")
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise CheckpointError(f"{THRESHOLDS}: {name} must be from 0 to 1, not {value!r}")
+        return cls(**{name: float(value) for name, value in values.items()})
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network with everything it needs to be used."""
+
+    model: Legion
+    dialog: Dialog
+    thresholds: Thresholds
+    digest: str
+    """sha256 over configuration, weights and tokenizer."""
+
+
+def save(
+    folder: Path,
+    model: Legion,
+    tokenizer: Tokenizer,
+    thresholds: Thresholds | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write a checkpoint; matrices are stored as `dtype`, the positional buffer of SAM as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    buffers = {name for name, _ in model.named_buffers()}
+    weights = {
+        name: (value if name in buffers else value.to(dtype)).detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
+    partial = folder / f"{WEIGHTS}.tmp"
+    save_file(weights, partial, metadata={"format": "pt"})
+    partial.replace(folder / WEIGHTS)
+    (folder / CONFIG).write_text(model.config.to_json() + "\n")
+    (folder / TOKENIZER).write_bytes(tokenizer.model)
+    if thresholds is not None:
+        save_thresholds(folder, thresholds)
+
+
+def save_thresholds(folder: Path, thresholds: Thresholds) -> None:
+    """Write only the thresholds, as a calibration does."""
+    (folder / THRESHOLDS).write_text(json.dumps(asdict(thresholds), indent=2) + "\n")
+
+
+def load(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Checkpoint:
+    """Read a checkpoint, in evaluation mode.
+
+    Raises CheckpointError, in one line, on a missing or broken file and on any missing, unexpected or
+    misshapen weight. The network is laid out without memory and takes over the tensors as they are read, so
+    loading needs little more than the weights themselves.
+    """
+    config = LegionConfig.from_json(_read(folder / CONFIG))
+    tokenizer = Tokenizer.load(folder / TOKENIZER, config.tokens)
+    thresholds = Thresholds()
+    if (folder / THRESHOLDS).exists():
+        thresholds = Thresholds.from_json(_read(folder / THRESHOLDS))
+    model = Legion.without_memory(config)
+    fill(model, _read_weights(folder / WEIGHTS, device, dtype), str(folder / WEIGHTS))
+    model.requires_grad_(False)
+    digest = digest_files([folder / name for name in (CONFIG, WEIGHTS, TOKENIZER)])
+    return Checkpoint(model.to(device).eval(), Dialog(config, tokenizer), thresholds, digest)
+
+
+def fill(model: Legion, weights: Mapping[str, Tensor], source: str) -> None:
+    """Give `weights` to the network. Raises CheckpointError that lists every name that does not fit."""
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    complaints = [
+        _complaint("missing", [name for name in expected if name not in weights]),
+        _complaint("unexpected", [name for name in weights if name not in expected]),
+        _complaint(
+            "of another shape",
+            [
+                f"{name} {tuple(weights[name].shape)} instead of {shape}"
+                for name, shape in expected.items()
+                if name in weights and tuple(weights[name].shape) != shape
+            ],
+        ),
+    ]
+    if any(complaints):
+        raise CheckpointError(f"{source} does not fit its config.json: {'; '.join(filter(None, complaints))}")
+    model.load_state_dict(weights, assign=True)
+    model.restore_buffers()
+
+
+def digest_files(paths: Iterable[Path]) -> str:
+    """sha256 over the content of files, in order."""
+    total = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()
+
+
+def _complaint(what: str, names: list[str]) -> str:
+    return f"{len(names)} {what} ({', '.join(names)})" if names else ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise CheckpointError(f"cannot read {path} ({reason}): is it a defender checkpoint?") from error
+
+
+def _read_weights(path: Path, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    if not path.exists():
+        raise CheckpointError(f"cannot read {path} (no such file): is it a defender checkpoint?")
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged ({error}): get the checkpoint again") from error
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}

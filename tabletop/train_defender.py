@@ -1,0 +1,210 @@
+"""`legion train defender`: the small LEGION, from the tiny CLIP to a checkpoint.
+
+Tower warm-up, then the paper's stage 1 (localization and explanation) and stage 2 (detection), on pairs of a
+clean and a flawed picture of one scene, each as rendered and after the generator's autoencoder, and for stage 2
+also on the generator's own pictures. Every part resumes where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from defender import checkpoint
+from defender.answers import CLEAN_ANSWER, OPENING
+from defender.config import LegionConfig
+from defender.datasets import Collator, Sample, Samples
+from defender.model import Legion
+from defender.text import Dialog, Tokenizer, render_prompt, train_tokenizer
+from defender.train import Outcome, Schedule, VisionHeads, pretrain_vision, train_stage1, train_stage2
+from tabletop.data import PairSet
+from tabletop.defender_config import INSTRUCTION, tabletop_config
+from tabletop.flaws import KINDS
+from tabletop.scenes import COLORS, SHAPES, SURFACES
+
+Pictures = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""Clean and flawed pictures of a data set, each (N, H, W, 3)."""
+
+VOCABULARY = 800
+FIRST_TOKEN_WEIGHT = 5.0
+ATTRIBUTE_SIZES = (len(SHAPES), len(COLORS), len(SURFACES), *(len(kinds) for kinds in KINDS.values()))
+WARM_UP = Schedule(
+    steps=6_000, batch_size=48, learning_rate=1.5e-3, warmup=150, weight_decay=0.02, seed=61, group=2
+)
+STAGE_1 = Schedule(
+    steps=18_000,
+    batch_size=48,
+    learning_rate=1e-3,
+    warmup=200,
+    weight_decay=0.02,
+    seed=62,
+    group=2,
+    ema_decay=0.999,
+)
+STAGE_2 = Schedule(steps=1_500, batch_size=64, learning_rate=1e-3, warmup=0, seed=63)
+
+
+class TabletopSamples:
+    """Pairs as samples: clean and flawed of a scene are neighbors.
+
+    The rendered pictures come first and count as real; those that went through the generator's decoder
+    follow, and count as generated.
+    """
+
+    def __init__(self, pairs: PairSet, decoded: Pictures | None = None) -> None:
+        self._pairs = pairs
+        self._pictures = [(pairs.clean, pairs.flawed), *([decoded] if decoded is not None else [])]
+
+    def __len__(self) -> int:
+        return 2 * len(self._pairs) * len(self._pictures)
+
+    def __getitem__(self, index: int) -> Sample:
+        source, rest = divmod(index, 2 * len(self._pairs))
+        pair, flawed = divmod(rest, 2)
+        facts = self._pairs.facts[pair]
+        kinds = {f["category"]: f["kind"] for f in facts["findings"]} if flawed else {}  # type: ignore[attr-defined]
+        solid = self._pairs.scenes[pair].solids[0]
+        return Sample(
+            self._pictures[source][flawed][pair],
+            self._pairs.findings(pair) if flawed else (),
+            source == 0,
+            (
+                SHAPES.index(solid.shape),
+                COLORS.index(solid.color),
+                SURFACES.index(self._pairs.scenes[pair].surface),
+                *(names.index(kinds[c]) if c in kinds else -1 for c, names in KINDS.items()),
+            ),
+        )
+
+
+class GeneratedSamples:
+    """The generator's own pictures after another data set: what is wrong with them nobody knows."""
+
+    def __init__(self, before: Samples, pictures: NDArray[np.uint8]) -> None:
+        self._before, self._pictures = before, pictures
+
+    def __len__(self) -> int:
+        return len(self._before) + len(self._pictures)
+
+    def __getitem__(self, index: int) -> Sample:
+        if index < len(self._before):
+            return self._before[index]
+        return Sample(self._pictures[index - len(self._before)], (), False, (-1,) * len(ATTRIBUTE_SIZES))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long each part runs."""
+
+    warm_up: Schedule = WARM_UP
+    stage_1: Schedule = STAGE_1
+    stage_2: Schedule = STAGE_2
+
+    def paused_after(self, seconds: float) -> Plan:
+        """The same plan, each part of it stopping for now after so many seconds of a sitting."""
+        return Plan(
+            replace(self.warm_up, pause_after=seconds),
+            replace(self.stage_1, pause_after=seconds),
+            replace(self.stage_2, pause_after=seconds),
+        )
+
+    def within(self, seconds: float) -> Plan:
+        """The same plan squeezed into a time: a quarter for the warm-up, the last twentieth for stage 2."""
+        return Plan(
+            replace(self.warm_up, max_seconds=0.25 * seconds),
+            replace(self.stage_1, max_seconds=0.70 * seconds),
+            replace(self.stage_2, max_seconds=0.05 * seconds),
+        )
+
+
+def prepare(pairs: PairSet, folder: Path, clip_folder: Path | None, seed: int = 60) -> tuple[Legion, Dialog]:
+    """An untrained defender that knows the words of `pairs`, with the tiny CLIP's tower if there is one."""
+    path = folder / "tokenizer.model"
+    lines = {line for facts in pairs.facts for line in _spoken(facts)}
+    prompt = render_prompt("", INSTRUCTION)
+    tokens = train_tokenizer([*lines, OPENING, CLEAN_ANSWER, prompt], path, VOCABULARY)
+    config: LegionConfig = tabletop_config(tokens.im_start)
+    torch.manual_seed(seed)
+    model = Legion(config)
+    if clip_folder is not None:
+        take_clip_tower(model, clip_folder)
+    return model, Dialog(config, Tokenizer.load(path, tokens))
+
+
+def take_clip_tower(model: Legion, clip_folder: Path) -> None:
+    """Copy the vision tower of a CLIP saved by transformers into the defender's, name by name."""
+    prefix = "vision_model."
+    weights = load_file(clip_folder / "model.safetensors")
+    tower = {
+        name.removeprefix(prefix): value.float()
+        for name, value in weights.items()
+        if name.startswith(prefix) and not name.endswith("position_ids")
+    }
+    model.model.vision_tower.vision_tower["vision_model"].load_state_dict(tower)
+
+
+def train(
+    pairs: PairSet,
+    build: Path,
+    out: Path,
+    *,
+    clip_folder: Path | None = None,
+    decoded: Pictures | None = None,
+    generated: NDArray[np.uint8] | None = None,
+    plan: Plan | None = None,
+) -> dict[str, Outcome]:
+    """All three parts, one after the other; each writes its result to `build` and is not run again.
+
+    `decoded` are the pairs' pictures after the generator's autoencoder, `generated` pictures (N, H, W, 3)
+    painted by the generator. Without either there is nothing to tell from renders, and stage 2 is left out.
+    A part that was paused (`pause_after`) ends the sitting; the same call goes on from there.
+    """
+    plan = plan or Plan()
+    build.mkdir(parents=True, exist_ok=True)
+    model, dialog = prepare(pairs, build, clip_folder)
+    collate = Collator(model.config, dialog, FIRST_TOKEN_WEIGHT)
+    samples = TabletopSamples(pairs, decoded)
+    torch.manual_seed(plan.warm_up.seed)
+    heads = VisionHeads(model, ATTRIBUTE_SIZES)
+    outcomes: dict[str, Outcome] = {}
+    if not _restore(build / "warm-up.safetensors", model, heads):
+        outcomes["warm-up"] = pretrain_vision(model, heads, samples, collate, plan.warm_up, build)
+        if not outcomes["warm-up"].finished:
+            return outcomes
+        _keep(build / "warm-up.safetensors", model, heads)
+    if not _restore(build / "stage-1.safetensors", model, heads):
+        outcomes["stage-1"] = train_stage1(model, samples, collate, plan.stage_1, build, heads=heads)
+        if not outcomes["stage-1"].finished:
+            return outcomes
+        _keep(build / "stage-1.safetensors", model, heads)
+        checkpoint.save(out, model, dialog.tokenizer)
+    if decoded is not None or generated is not None:
+        everything: Samples = samples if generated is None else GeneratedSamples(samples, generated)
+        outcomes["stage-2"] = train_stage2(model, everything, collate, plan.stage_2, build)
+    checkpoint.save(out, model, dialog.tokenizer)
+    return outcomes
+
+
+def _spoken(facts: dict[str, object]) -> Sequence[str]:
+    findings: Sequence[dict[str, str]] = facts["findings"]  # type: ignore[assignment]
+    return [text for f in findings for text in (f["phrase"], f": {f['explanation']}.")]
+
+
+def _keep(path: Path, model: Legion, heads: VisionHeads) -> None:
+    both = torch.nn.ModuleDict({"model": model, "heads": heads}).state_dict()
+    partial = path.with_suffix(".tmp")
+    save_file({name: value.detach().clone().contiguous() for name, value in both.items()}, partial)
+    partial.replace(path)
+
+
+def _restore(path: Path, model: Legion, heads: VisionHeads) -> bool:
+    if not path.exists():
+        return False
+    torch.nn.ModuleDict({"model": model, "heads": heads}).load_state_dict(load_file(path))
+    return True
