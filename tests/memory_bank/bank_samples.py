@@ -1,0 +1,8 @@
+"""What the tests begin their runs with."""
+
+BEGIN = {
+    "kind": "regeneration",
+    "prompt": "a red cone",
+    "seed": 7,
+    "settings": {"rounds": 3, "generator": {"steps": 12, "size": (64, 64)}},
+}
