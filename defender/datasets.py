@@ -31,6 +31,10 @@ class Sample:
     """Class numbers of what the picture shows, for heads that only warm up the towers; -1 is not known."""
 
 
+_LENGTH_STEP = 16
+"""Texts are padded to a multiple of this: a CPU compiles its fast kernels anew for every new length."""
+
+
 class Samples(Protocol):
     """A map-style data set: an index always means the same sample."""
 
@@ -61,7 +65,7 @@ class Collator:
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         config = self.config
         conversations = [self.dialog.with_answer(compose(sample.findings)) for sample in samples]
-        ids, labels, attention = pad_conversations(conversations, config.tokens.pad)
+        ids, labels, attention = pad_conversations(conversations, config.tokens.pad, _LENGTH_STEP)
         weight = torch.ones(labels.shape)
         weight[:, len(self.dialog.prompt)] = self.first_token_weight
         sam = [sam_pixels(s.image, config.sam.image_size, config.sam.resize_to) for s in samples]

@@ -241,17 +241,20 @@ class Legion(nn.Module):
         if count == 0:
             side = 4 * sam_BCgg.shape[-1]
             return sam_BCgg.new_zeros((0, 1, side, side)), sam_BCgg.new_zeros((0, 1))
+        padded = _steady(count) if self.training else count
+        prompts_MC = F.pad(prompts_MC, (0, 0, 0, padded - count))
+        owner_M = F.pad(owner_M, (0, padded - count))
         own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-        tokens = torch.cat([own.expand(count, -1, -1), prompts_MC[:, None].to(own.dtype)], dim=1)
+        tokens = torch.cat([own.expand(padded, -1, -1), prompts_MC[:, None].to(own.dtype)], dim=1)
         dense = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         picture = (sam_BCgg + dense)[owner_M]
-        where = self.dense_positions().to(picture.dtype).expand(count, -1, -1, -1)
+        where = self.dense_positions().to(picture.dtype).expand(padded, -1, -1, -1)
         said, seen = decoder.transformer(picture, where, tokens)
         seen = seen.transpose(1, 2).unflatten(2, picture.shape[-2:])
         fine_MKHW = decoder.output_upscaling(seen)
         weight_MK = decoder.output_hypernetworks_mlps[0](said[:, 1])
         low_res = torch.einsum("mk,mkhw->mhw", weight_MK, fine_MKHW.to(weight_MK.dtype))[:, None]
-        return low_res, decoder.iou_prediction_head(said[:, 0])[:, :1]
+        return low_res[:count], decoder.iou_prediction_head(said[:count, 0])[:, :1]
 
     def dense_positions(self) -> Tensor:
         """SAM's positional encoding of its grid (1, C, g, g), in the dtype of the stored matrix."""
@@ -313,7 +316,9 @@ class Legion(nn.Module):
         labels_BT = targets.labels_BT[:, 1:]
         counted = labels_BT != IGNORE_INDEX
         weight = None if targets.weight_BT is None else targets.weight_BT[:, 1:][counted]
-        logits_KV = self.lm_head(predicting_BTD[counted].to(self.lm_head.weight.dtype))
+        states_KD = predicting_BTD[counted].to(self.lm_head.weight.dtype)
+        logits_KV = self.lm_head(F.pad(states_KD, (0, 0, 0, _steady(len(states_KD), 256) - len(states_KD))))
+        logits_KV = logits_KV[: len(states_KD)]
         ce = weights.ce * answer_loss(logits_KV, labels_BT[counted], weight)
         bce, dice = mask_losses(out.masks, targets.masks)
         bce, dice = weights.bce * bce.to(ce.device), weights.dice * dice.to(ce.device)
@@ -368,6 +373,11 @@ class Legion(nn.Module):
             states_BSD[is_seg_BS],
             is_seg_BS.nonzero()[:, 0],
         )
+
+
+def _steady(count: int, multiple: int = 8) -> int:
+    """`count` rounded up: a CPU compiles its fast kernels anew for every new shape, so shapes should recur."""
+    return -(-count // multiple) * multiple
 
 
 def _take_branch(probability_BV: Tensor, branch: Branch) -> tuple[Tensor, Tensor]:

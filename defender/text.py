@@ -151,9 +151,11 @@ def render_prompt(system: str, instruction: str) -> str:
     return f"{system} USER: {_OVERVIEW}{instruction} ASSISTANT:".lstrip()
 
 
-def pad_conversations(conversations: Sequence[Conversation], pad: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(ids, labels, attention), each (B, T), padded on the right."""
-    longest = max(len(c.ids) for c in conversations)
+def pad_conversations(
+    conversations: Sequence[Conversation], pad: int, multiple: int = 1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(ids, labels, attention), each (B, T), padded on the right to a T that is a multiple of `multiple`."""
+    longest = -(-max(len(c.ids) for c in conversations) // multiple) * multiple
     ids = torch.full((len(conversations), longest), pad)
     labels = torch.full((len(conversations), longest), IGNORE_INDEX)
     attention = torch.zeros((len(conversations), longest), dtype=torch.bool)

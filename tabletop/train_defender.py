@@ -1,8 +1,8 @@
 """`legion train defender`: the small LEGION, from the tiny CLIP to a checkpoint.
 
 Tower warm-up, then the paper's stage 1 (localization and explanation) and stage 2 (detection), on pairs of a
-clean and a flawed picture of one scene, each as rendered and after the generator's autoencoder, and for stage 2
-also on the generator's own pictures. Every part resumes where it stopped.
+clean and a flawed picture of one scene, each as rendered and after the generator's autoencoder, and for stage
+2 also on the generator's own pictures. Every part resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ from tabletop.scenes import COLORS, SHAPES, SURFACES
 Pictures = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """Clean and flawed pictures of a data set, each (N, H, W, 3)."""
 
+PAIRS = 16_000
 VOCABULARY = 800
 FIRST_TOKEN_WEIGHT = 5.0
 ATTRIBUTE_SIZES = (len(SHAPES), len(COLORS), len(SURFACES), *(len(kinds) for kinds in KINDS.values()))
 WARM_UP = Schedule(
-    steps=6_000, batch_size=48, learning_rate=1.5e-3, warmup=150, weight_decay=0.02, seed=61, group=2
+    steps=1_200, batch_size=48, learning_rate=1.5e-3, warmup=150, weight_decay=0.02, seed=61, group=2
 )
 STAGE_1 = Schedule(
-    steps=18_000,
+    steps=2_800,
     batch_size=48,
     learning_rate=1e-3,
     warmup=200,
@@ -47,7 +48,7 @@ STAGE_1 = Schedule(
     group=2,
     ema_decay=0.999,
 )
-STAGE_2 = Schedule(steps=1_500, batch_size=64, learning_rate=1e-3, warmup=0, seed=63)
+STAGE_2 = Schedule(steps=800, batch_size=64, learning_rate=1e-3, warmup=0, seed=63)
 
 
 class TabletopSamples:
@@ -162,7 +163,7 @@ def train(
     """All three parts, one after the other; each writes its result to `build` and is not run again.
 
     `decoded` are the pairs' pictures after the generator's autoencoder, `generated` pictures (N, H, W, 3)
-    painted by the generator. Without either there is nothing to tell from renders, and stage 2 is left out.
+    painted by the generator. Without the latter stage 2 is left out.
     A part that was paused (`pause_after`) ends the sitting; the same call goes on from there.
     """
     plan = plan or Plan()
@@ -184,10 +185,10 @@ def train(
             return outcomes
         _keep(build / "stage-1.safetensors", model, heads)
         checkpoint.save(out, model, dialog.tokenizer)
-    if decoded is not None or generated is not None:
-        everything: Samples = samples if generated is None else GeneratedSamples(samples, generated)
+    if generated is not None:
+        everything = GeneratedSamples(samples, generated)
         outcomes["stage-2"] = train_stage2(model, everything, collate, plan.stage_2, build)
-    checkpoint.save(out, model, dialog.tokenizer)
+        checkpoint.save(out, model, dialog.tokenizer)
     return outcomes
 
 
