@@ -146,6 +146,8 @@ class LegionConfig:
     lora: LoraSettings = field(default_factory=LoraSettings)
     loss: LossWeights = field(default_factory=LossWeights)
     detection_hidden_size: int = 2048
+    has_detection: bool = True
+    """Whether the detection head was trained; stage 1 alone does not, and no released checkpoint has one."""
     max_new_tokens: int = 512
     max_text_tokens: int = 961
     """Training answers are cut so that the ids of prompt and answer are no more than this."""
@@ -191,6 +193,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return tuple(value)
     if hint is float and isinstance(value, int):
         return float(value)
-    if hint in (int, float, str) and (not isinstance(value, hint) or isinstance(value, bool)):
+    if hint in (int, float, str) and (not isinstance(value, hint) or isinstance(value, bool)) or (
+        hint is bool and not isinstance(value, bool)
+    ):
         raise CheckpointError(f"config.json: {where} must be {hint.__name__}, not {value!r}")
     return value

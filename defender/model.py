@@ -126,16 +126,24 @@ class VisionTower(nn.Module):
         )
         self.vision_tower = nn.ModuleDict({"vision_model": clip})
 
+    @property
+    def clip(self) -> CLIPVisionModel:
+        """The tower itself."""
+        tower = self.vision_tower["vision_model"]
+        assert isinstance(tower, CLIPVisionModel)
+        return tower
+
     def forward(self, pixels_B3SS: Tensor) -> Tensor:
         """Hidden state (B, 1 + N, P), CLS first. Layers above the selected one are not run."""
-        clip = self.vision_tower["vision_model"]
-        hidden = clip.pre_layrnorm(clip.embeddings(pixels_B3SS.to(clip.embeddings.class_embedding.dtype)))
+        clip = self.clip
+        dtype = clip.embeddings.class_embedding.dtype
+        hidden: Tensor = clip.pre_layrnorm(clip.embeddings(pixels_B3SS.to(dtype)))
         for layer in clip.encoder.layers[: self.depth]:
             hidden = layer(hidden, None)
         return hidden
 
 
-class LegionModel(LlamaModel):
+class LegionModel(LlamaModel):  # type: ignore[no-untyped-call]
     """The LLaMA with everything that hangs on it."""
 
     def __init__(self, config: LegionConfig) -> None:
@@ -195,7 +203,7 @@ class Legion(nn.Module):
         """Compute the buffers that no checkpoint holds, after weights were assigned to `without_memory`."""
         device = self.device
         self.model.rotary_emb = LlamaRotaryEmbedding(config=self.model.config).to(device)
-        embeddings = self.model.vision_tower.vision_tower["vision_model"].embeddings
+        embeddings = self.model.vision_tower.clip.embeddings
         positions = torch.arange(self.config.image_tokens + 1, device=device)[None]
         embeddings.register_buffer("position_ids", positions, persistent=False)
 
@@ -224,11 +232,13 @@ class Legion(nn.Module):
     def survey(self, sam_B3SS: Tensor) -> Tensor:
         """SAM's embedding of the picture (B, C, g, g)."""
         encoder = self.model.grounding_encoder.image_encoder
-        return encoder(sam_B3SS.to(encoder.pos_embed.dtype))
+        embedding_BCgg: Tensor = encoder(sam_B3SS.to(encoder.pos_embed.dtype))
+        return embedding_BCgg
 
     def to_prompts(self, seg_MD: Tensor) -> Tensor:
         """Hidden states of [SEG] -> SAM text prompts (M, C)."""
-        return self.model.text_hidden_fcs[0](seg_MD)
+        prompts_MC: Tensor = self.model.text_hidden_fcs[0](seg_MD)
+        return prompts_MC
 
     def decode_masks(self, sam_BCgg: Tensor, prompts_MC: Tensor, owner_M: Tensor) -> tuple[Tensor, Tensor]:
         """Low-resolution logits (M, 1, 4g, 4g) and SAM's own quality estimate (M, 1), one mask per prompt.
@@ -278,8 +288,8 @@ class Legion(nn.Module):
         """`full_size` for a batch: one tensor of masks per picture."""
         counts = torch.bincount(owner_M, minlength=len(original)).tolist()
         if len(set(resized)) == 1 and len(set(original)) == 1:
-            return list(self.full_size(low_res_M1gg, resized[0], original[0]).split(counts))
-        parts = low_res_M1gg.split(counts)
+            return list(torch.split(self.full_size(low_res_M1gg, resized[0], original[0]), counts))
+        parts = torch.split(low_res_M1gg, counts)
         return [self.full_size(*part) for part in zip(parts, resized, original, strict=True)]
 
     # ---- what is made of them
@@ -324,30 +334,31 @@ class Legion(nn.Module):
         bce, dice = weights.bce * bce.to(ce.device), weights.dice * dice.to(ce.device)
         return Losses(ce + bce + dice, ce, bce, dice)
 
-    def detect(self, clip_B3SS: Tensor) -> Tensor:
-        """Stage 2's logits (B, 2): column 1 is a real picture, column 0 a synthetic one."""
-        return self.prediction_head(self.look(clip_B3SS)[0])
+    def detect(self, cls_BP: Tensor) -> Tensor:
+        """Stage 2's logits (B, 2) from CLIP's CLS feature: column 1 is real, column 0 synthetic."""
+        logits_B2: Tensor = self.prediction_head(cls_BP)
+        return logits_B2
 
     @torch.no_grad()
     def generate(
         self,
-        clip_B3SS: Tensor,
+        patches_BNP: Tensor,
         prompt_T: Tensor,
         *,
         max_new_tokens: int | None = None,
         branch: Branch | None = None,
     ) -> Answers:
-        """Greedy answers to one prompt about a batch of pictures.
+        """Greedy answers to one prompt about a batch of pictures, given as their patch features (`look`).
 
         `prompt_T` holds IMAGE_ID once. A row that has ended is fed padding until all have ended; what it then
         says is dropped, so no row depends on the others.
         """
-        tokens, budget = self.config.tokens, max_new_tokens or self.config.max_new_tokens
-        _, patches_BNP = self.look(clip_B3SS)
-        step_BLD = self.embed(prompt_T.expand(len(clip_B3SS), -1), patches_BNP)
+        tokens, count = self.config.tokens, len(patches_BNP)
+        budget = max_new_tokens or self.config.max_new_tokens
+        step_BLD = self.embed(prompt_T.expand(count, -1), patches_BNP)
         cache = DynamicCache(config=self.model.config)
-        running_B = torch.ones(len(clip_B3SS), dtype=torch.bool, device=self.device)
-        artifact_B = torch.ones(len(clip_B3SS), device=self.device)
+        running_B = torch.ones(count, dtype=torch.bool, device=self.device)
+        artifact_B = torch.ones(count, device=self.device)
         ids, probabilities, states = [], [], []
         for step in range(budget):
             hidden_BD = self.model(
@@ -376,7 +387,7 @@ class Legion(nn.Module):
 
 
 def _steady(count: int, multiple: int = 8) -> int:
-    """`count` rounded up: a CPU compiles its fast kernels anew for every new shape, so shapes should recur."""
+    """`count` rounded up: a CPU compiles fast kernels anew for every new shape, so shapes should recur."""
     return -(-count // multiple) * multiple
 
 

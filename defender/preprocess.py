@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image as PILImage
 from torch import Tensor
 
@@ -29,8 +30,8 @@ def clip_pixels(image: Image, size: int) -> Tensor:
     new_height, new_width = (size, length) if height <= width else (length, size)
     scaled = _resize(image, new_height, new_width, PILImage.Resampling.BICUBIC)
     top, left = (new_height - size) // 2, (new_width - size) // 2
-    square = scaled[top : top + size, left : left + size].astype(np.float32) / 255
-    return _channels_first((square - np.float32(CLIP_MEAN)) / np.float32(CLIP_STD))
+    square = scaled[top : top + size, left : left + size].astype(np.float32) / np.float32(255)
+    return _channels_first((square - _row(CLIP_MEAN)) / _row(CLIP_STD))
 
 
 def sam_pixels(image: Image, size: int, resize_to: int) -> tuple[Tensor, tuple[int, int]]:
@@ -38,7 +39,7 @@ def sam_pixels(image: Image, size: int, resize_to: int) -> tuple[Tensor, tuple[i
     height, width = sam_size(image.shape[0], image.shape[1], resize_to)
     scaled = _resize(image, height, width, PILImage.Resampling.BILINEAR).astype(np.float32)
     canvas = torch.zeros(3, size, size)
-    canvas[:, :height, :width] = _channels_first((scaled - np.float32(SAM_MEAN)) / np.float32(SAM_STD))
+    canvas[:, :height, :width] = _channels_first((scaled - _row(SAM_MEAN)) / _row(SAM_STD))
     return canvas, (height, width)
 
 
@@ -54,5 +55,9 @@ def _resize(image: Image, height: int, width: int, how: PILImage.Resampling) -> 
     return np.asarray(PILImage.fromarray(image).resize((width, height), how))
 
 
-def _channels_first(image: np.ndarray) -> Tensor:
+def _row(values: tuple[float, float, float]) -> NDArray[np.float32]:
+    return np.asarray(values, np.float32)
+
+
+def _channels_first(image: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

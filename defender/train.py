@@ -15,7 +15,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -193,6 +193,7 @@ def train_stage2(
 
     Raises InvalidInput if a batch has no sample of which either is known.
     """
+    model.config = replace(model.config, has_detection=True)
     model.requires_grad_(False)
     model.prediction_head.requires_grad_(True)
 
@@ -202,7 +203,7 @@ def train_stage2(
             raise InvalidInput("the detection stage needs samples that say whether they are real")
         with torch.no_grad():
             cls_BP, _ = model.look(batch.inputs.clip_B3SS[known])
-        logits = model.prediction_head(cls_BP).float()
+        logits = model.detect(cls_BP).float()
         target = batch.is_real_B[known]
         right = (logits.argmax(1) == target).float().mean()
         return F.cross_entropy(logits, target), {"accuracy": float(right)}
@@ -291,7 +292,7 @@ def _run(
             with torch.autocast(device.type, torch.bfloat16, enabled=schedule.bf16):
                 value, metrics = loss(batch, progress)
             optimizer.zero_grad(set_to_none=True)
-            value.backward()
+            torch.autograd.backward(value)
             norm = nn.utils.clip_grad_norm_(parameters, schedule.clip)
             optimizer.step()
             _follow(average, parameters, min(schedule.ema_decay, (step + 1) / (step + 10)))

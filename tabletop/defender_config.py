@@ -49,6 +49,7 @@ def tabletop_config(vocab_size: int) -> LegionConfig:
         ),
         tokens=TokenIds.after(vocab_size),
         detection_hidden_size=256,
+        has_detection=False,
         max_new_tokens=128,
         max_text_tokens=192,
         system="",

@@ -147,7 +147,7 @@ def take_clip_tower(model: Legion, clip_folder: Path) -> None:
         for name, value in weights.items()
         if name.startswith(prefix) and not name.endswith("position_ids")
     }
-    model.model.vision_tower.vision_tower["vision_model"].load_state_dict(tower)
+    model.model.vision_tower.clip.load_state_dict(tower)
 
 
 def train(

@@ -151,7 +151,8 @@ def test_greedy_generation_with_cache(tiny, numbers, close):
     with torch.no_grad():
         tiny.lm_head.weight.copy_(data["lm_head_override"])
     prompt, expected = data["prompt_ids"][0], data["output_ids"][0]
-    answers = tiny.generate(data["clip_pixel_values"], prompt, max_new_tokens=24)
+    _, patches = tiny.look(data["clip_pixel_values"])
+    answers = tiny.generate(patches, prompt, max_new_tokens=24)
     assert answers.ids_BS[0].tolist() == expected[len(prompt) :].tolist()
     close(answers.seg_MD, data["seg_hidden"])
     masks, _ = tiny.decode_masks(
@@ -170,8 +171,9 @@ def test_greedy_generation_with_cache(tiny, numbers, close):
 
 def test_detection_head(tiny, numbers, close):
     data = numbers("legion_tiny_cls")
-    close(tiny.look(data["clip_pixel_values"])[0], data["cls_feature"])
-    logits = tiny.detect(data["clip_pixel_values"])
+    cls, _ = tiny.look(data["clip_pixel_values"])
+    close(cls, data["cls_feature"])
+    logits = tiny.detect(cls)
     close(logits, data["logits"])
     loss = torch.nn.functional.cross_entropy(logits, data["labels"])
     close(loss[None], data["loss"])

@@ -1,0 +1,125 @@
+"""LEGION as a defender: pictures in, findings out (contracts.protocols.Defender).
+
+Confidence of a finding, 0..1, is the product of two probabilities the network itself gives: that the answer
+opens with "there are artifacts" rather than "there are none", and, averaged over the pixels inside its mask,
+that a pixel belongs to the artifact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from contracts.errors import InvalidInput, ModelError
+from contracts.records import Diagnosis, Finding, Image
+from defender import checkpoint
+from defender.answers import CLEAN_ANSWER, OPENING, parse
+from defender.categories import categorize
+from defender.checkpoint import Checkpoint
+from defender.model import Answers, Branch
+from defender.preprocess import clip_pixels, sam_pixels
+
+
+class LegionDefender:
+    """One loaded LEGION. Answers are greedy, so the same picture always gets the same diagnosis."""
+
+    name = "legion"
+
+    def __init__(self, loaded: Checkpoint, batch_size: int = 16) -> None:
+        self.model, self.dialog = loaded.model, loaded.dialog
+        self.thresholds, self.digest, self.batch_size = loaded.thresholds, loaded.digest, batch_size
+        artifact, clean = self.dialog.first_ids(OPENING, CLEAN_ANSWER)
+        self._branch = Branch(artifact, clean, self.thresholds.artifact_probability)
+
+    @classmethod
+    def load(
+        cls, path: Path | str, device: str = "cpu", dtype: torch.dtype = torch.float32, batch_size: int = 16
+    ) -> LegionDefender:
+        """Load a checkpoint folder. Raises CheckpointError."""
+        return cls(checkpoint.load(Path(path), device, dtype), batch_size)
+
+    def diagnose(self, images: Sequence[Image]) -> list[Diagnosis]:
+        """One diagnosis per picture (uint8 RGB, any size), independent of the others in the call.
+
+        Raises InvalidInput for anything but uint8 (H, W, 3), ModelError if the network fails.
+        """
+        for i, image in enumerate(images):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+                raise InvalidInput(
+                    f"picture {i + 1} must be uint8 RGB of shape (height, width, 3), "
+                    f"not {image.dtype} {image.shape}"
+                )
+        results: list[Diagnosis] = []
+        for start in range(0, len(images), self.batch_size):
+            try:
+                results += self._diagnose_batch(images[start : start + self.batch_size])
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                raise ModelError(f"the defender failed ({reason}): try a smaller batch size") from error
+        return results
+
+    def describe(self) -> Mapping[str, object]:
+        """What a record needs to diagnose again: checkpoint, thresholds, arithmetic."""
+        weight = self.model.lm_head.weight
+        return {
+            "name": self.name,
+            "checkpoint": self.digest,
+            "thresholds": asdict(self.thresholds),
+            "dtype": str(weight.dtype).removeprefix("torch."),
+            "device": weight.device.type,
+            "instruction": self.dialog.config.instruction,
+        }
+
+    @torch.no_grad()
+    def _diagnose_batch(self, images: Sequence[Image]) -> list[Diagnosis]:
+        model, config = self.model, self.model.config
+        clip = torch.stack([clip_pixels(image, config.vision.image_size) for image in images])
+        cls_BP, patches_BNP = model.look(clip.to(model.device))
+        prompt = torch.tensor(self.dialog.prompt, device=model.device)
+        answers = model.generate(patches_BNP, prompt, branch=self._branch)
+        masks = self._masks(images, answers)
+        synthetic: list[float | None] = [None] * len(images)
+        if config.has_detection:
+            synthetic = model.detect(cls_BP).float().softmax(-1)[:, 0].tolist()
+        diagnoses = []
+        for i, (probability_MHW, generated) in enumerate(zip(masks, synthetic, strict=True)):
+            ids = [number for number in answers.ids_BS[i].tolist() if number != config.tokens.pad]
+            answer = self.dialog.tokenizer.decode(ids).removesuffix("</s>").strip()
+            findings = self._findings(answer, probability_MHW, float(answers.artifact_B[i]))
+            diagnoses.append(Diagnosis(findings, generated, answer))
+        return diagnoses
+
+    def _masks(self, images: Sequence[Image], answers: Answers) -> list[Tensor]:
+        """Per picture (M_i, H, W) probabilities. Pictures without a [SEG] are not even shown to SAM."""
+        model, sam = self.model, self.model.config.sam
+        shown = torch.unique(answers.owner_M)
+        masks = [torch.zeros(0, *image.shape[:2]) for image in images]
+        if len(shown) == 0:
+            return masks
+        prepared = [sam_pixels(images[i], sam.image_size, sam.resize_to) for i in shown.tolist()]
+        embedding = model.survey(torch.stack([pixels for pixels, _ in prepared]).to(model.device))
+        owner_M = torch.searchsorted(shown, answers.owner_M)
+        low_res, _ = model.decode_masks(embedding, model.to_prompts(answers.seg_MD), owner_M)
+        original = [(images[i].shape[0], images[i].shape[1]) for i in shown.tolist()]
+        logits = model.all_full_size(low_res, owner_M, [size for _, size in prepared], original)
+        for i, logit_MHW in zip(shown.tolist(), logits, strict=True):
+            masks[i] = logit_MHW.sigmoid().cpu()
+        return masks
+
+    def _findings(self, answer: str, probability_MHW: Tensor, artifact: float) -> tuple[Finding, ...]:
+        limits = self.thresholds
+        findings = []
+        for claim, probability_HW in zip(parse(answer), probability_MHW.numpy(), strict=True):
+            mask = probability_HW > limits.mask_probability
+            if not mask.any() or mask.mean() < limits.min_area:
+                continue
+            confidence = artifact * float(probability_HW[mask].mean())
+            if confidence >= limits.min_confidence:
+                category = categorize(claim.phrase, claim.explanation)
+                findings.append(Finding(mask, claim.phrase, claim.explanation, category, confidence))
+        return tuple(findings)
