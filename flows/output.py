@@ -26,7 +26,9 @@ def prepare_folder(path: Path) -> Path:
             pass
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InvalidInput(f"cannot write to {path} ({reason.lower()}): choose another folder with --out") from error
+        raise InvalidInput(
+            f"cannot write to {path} ({reason.lower()}): choose another folder with --out"
+        ) from error
     return path.resolve()
 
 
@@ -39,7 +41,9 @@ def write_run(run: Run, load_image: ImageLoader, folder: Path) -> dict[str, Any]
         "run_id": run.run_id,
         "prompt": run.prompt,
         "rounds": rounds,
-        "best": None if best is None else {"round": best.index, "image": str(folder / f"round-{best.index}.png")},
+        "best": None
+        if best is None
+        else {"round": best.index, "image": str(folder / f"round-{best.index}.png")},
     }
 
 

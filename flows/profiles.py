@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -48,6 +48,10 @@ class ScorerProfile(_Section):
     path: str
 
 
+Located = TypeVar("Located", GeneratorProfile, DefenderProfile, ScorerProfile)
+"""Sections that name a folder of weights."""
+
+
 class ModifierProfile(_Section):
     """The rules that turn findings into words, and the vocabulary they speak."""
 
@@ -56,7 +60,7 @@ class ModifierProfile(_Section):
 
 
 class LoopProfile(_Section):
-    """Defaults of the loop: rounds at most, rounds without gain before it gives up, and the score it may lose."""
+    """Defaults of the loop: most rounds, rounds without gain before it gives up, the score it may lose."""
 
     rounds: int = Field(default=3, ge=1, le=MAX_ROUNDS)
     patience: int = Field(default=2, ge=1, le=MAX_ROUNDS)
@@ -84,7 +88,7 @@ def bundled_profiles() -> list[str]:
 def load_profile(name_or_path: str) -> Profile:
     """Read a bundled profile by name, or a file ending in .toml by path.
 
-    Raises InvalidInput for an unknown name (with the nearest one), a file that is not TOML, and a wrong key or value.
+    Raises InvalidInput for an unknown name (with the nearest one), a file that is not TOML, a wrong key.
     """
     path, base = _locate(name_or_path)
     try:
@@ -125,7 +129,7 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def _absolute(profile: Profile, base: Path) -> Profile:
-    def fixed(section):  # type: ignore[no-untyped-def]
+    def fixed(section: Located) -> Located:
         return section.model_copy(update={"path": str((base / Path(section.path).expanduser()).resolve())})
 
     return profile.model_copy(

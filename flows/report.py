@@ -1,4 +1,4 @@
-"""One self-contained HTML page about one run or a whole batch: no external reference, no script, works offline."""
+"""One self-contained HTML page about a run or a batch: no external reference, no script, works offline."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_report(runs: Sequence[Run], load_image: ImageLoader, path: Path) -> Pa
 def render_report(
     runs: Sequence[Run], load_image: ImageLoader, versions: Mapping[str, str] | None = None
 ) -> str:
-    """The page as text. `runs` may not be empty; a run without a finished picture gets a line that says so."""
+    """The page as text. `runs` may not be empty; a run without a picture yet gets a line that says so."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).resolve().parent),
         autoescape=True,
@@ -142,7 +142,7 @@ def _finding_view(number: int, finding: Finding) -> dict[str, Any]:
     across, down = anchor(finding.mask)
     return {
         "number": number,
-        "color": "#%02x%02x%02x" % color_of(number),
+        "color": "#{:02x}{:02x}{:02x}".format(*color_of(number)),
         "left": f"{across * 100:.1f}",
         "top": f"{down * 100:.1f}",
         "phrase": finding.phrase,
@@ -189,7 +189,7 @@ def _curves(run: Run, painted: Sequence[Round]) -> list[dict[str, Any]]:
         {
             "name": name,
             "note": "lower is better" if name == "findings" else "higher is better",
-            "svg": curve(name, series[name]),
+            "svg": curve(name, series[name], whole=name == "findings"),
         }
         for name in ordered
     ]
@@ -202,7 +202,9 @@ def _point(run: Run, item: Round, value: float) -> Point:
 
 def _batch_summary(runs: Sequence[Run]) -> dict[str, Any]:
     """What became of a batch, in numbers."""
-    finished = [run for run in runs if run.best is not None and run.best.diagnosis and run.rounds[0].diagnosis]
+    finished = [
+        run for run in runs if run.best is not None and run.best.diagnosis and run.rounds[0].diagnosis
+    ]
     before = sum(bool(run.rounds[0].diagnosis and run.rounds[0].diagnosis.findings) for run in finished)
     after = sum(bool(run.best and run.best.diagnosis and run.best.diagnosis.findings) for run in finished)
     return {"runs": len(runs), "finished": len(finished), "before": before, "after": after}

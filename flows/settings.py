@@ -33,10 +33,10 @@ PREFECT_QUIET = {
 
 
 def prepare_prefect(verbose: bool = False, environ: MutableMapping[str, str] | None = None) -> None:
-    """Set what a quiet, offline Prefect needs. Must run before `prefect` is imported; never overrides a person's own.
+    """Set what a quiet, offline Prefect needs, before `prefect` is imported; a person's own settings win.
 
-    Prefect's home and API address are left as they are: whoever has a server sees the runs there, everybody else
-    gets Prefect's temporary server and finds the runs later with `prefect server start`.
+    Prefect's home and API address are left as they are: whoever has a server sees the runs there, everybody
+    else gets Prefect's temporary server and finds the runs later with `prefect server start`.
     """
     env = os.environ if environ is None else environ
     for name, value in PREFECT_DEFAULTS.items():

@@ -32,18 +32,6 @@ def word_difference(before: str, after: str) -> list[Piece]:
     return pieces
 
 
-def changes(before: str | None, after: str) -> str:
-    """The difference in one plain line: `+ added words`, `- removed words`; the whole prompt if there is no earlier."""
-    if before is None:
-        return after
-    parts = [
-        f"{'+' if piece.kind == 'added' else '-'} {piece.text.strip(' ,')}"
-        for piece in word_difference(before, after)
-        if piece.kind != "same" and piece.text.strip(" ,")
-    ]
-    return "; ".join(parts) if parts else "(same prompt)"
-
-
 def count(number: int, noun: str) -> str:
     """`1 finding`, `2 findings`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
@@ -73,7 +61,11 @@ def outcome(run: Run) -> str:
         return "No round was finished yet."
     before, after = len(shown[0].diagnosis.findings), len(run.best.diagnosis.findings)
     if run.best.index == shown[0].index:
-        return "The first picture shows no artifacts." if before == 0 else "No later round was better than the first."
+        return (
+            "The first picture shows no artifacts."
+            if before == 0
+            else "No later round was better than the first."
+        )
     gained = "no artifacts left" if after == 0 else f"{count(after, 'finding')} left"
     return f"From {count(before, 'finding')} in round {shown[0].index} to {gained} in round {run.best.index}."
 

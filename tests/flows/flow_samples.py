@@ -32,7 +32,9 @@ def picture(seed: int) -> Image:
     image += np.random.default_rng(seed).integers(-6, 7, image.shape, dtype=np.int16)
     center = 26 + seed % 12
     body = (rows > 14) & (rows < 50) & (np.abs(columns - center) < (rows - 14) * 0.42)
-    image[body] = np.stack([230 - (columns[body] - center + 16) * 4, 40 + 0 * rows[body], 36 + 0 * rows[body]], -1)
+    image[body] = np.stack(
+        [230 - (columns[body] - center + 16) * 4, 40 + 0 * rows[body], 36 + 0 * rows[body]], -1
+    )
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
@@ -41,8 +43,14 @@ def finding(category: str = "physics", at: tuple[int, int] = (44, 48), radius: i
     rows, columns = np.mgrid[0:SIDE, 0:SIDE]
     mask = ((rows - at[0]) / 0.6) ** 2 + (columns - at[1]) ** 2 < radius**2
     texts = {
-        "physics": ("shadow of the red cone", "The cone stands in the light but throws no shadow on the table."),
-        "structure": ("tip of the red cone", "The tip is bent sideways, so that the outline is no longer straight."),
+        "physics": (
+            "shadow of the red cone",
+            "The cone stands in the light but throws no shadow on the table.",
+        ),
+        "structure": (
+            "tip of the red cone",
+            "The tip is bent sideways, so that the outline is no longer straight.",
+        ),
         "distortion": ("patch of noise", "Colored noise covers the surface where it should be smooth."),
     }
     phrase, explanation = texts[category]
@@ -148,7 +156,9 @@ class Shelf:
         return self.images[key]
 
 
-def sample_run(shelf: Shelf, run_id: str = "20261121-071502-red-cone-7f3a", prompt: str = "a red cone") -> Run:
+def sample_run(
+    shelf: Shelf, run_id: str = "20261121-071502-red-cone-7f3a", prompt: str = "a red cone"
+) -> Run:
     """Three rounds: two findings, a roll-back, a clean picture."""
     prompts = [prompt, f"{prompt}, natural shadow", f"{prompt}, perfect shape, natural shadow"]
     found: list[tuple[Finding, ...]] = [

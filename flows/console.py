@@ -1,0 +1,220 @@
+"""What a person sees in the terminal: a progress bar and notes on stderr, tables on stdout."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from contracts.records import Diagnosis, Round, Run
+from flows.jobs import StepBegins
+from flows.output import score_table
+from flows.wording import count, listed, origin_words, outcome, verdict_words, word_difference
+
+PLAIN_WIDTH = 120
+"""Columns of a table that goes to a file or a pipe."""
+
+DETAILED_RUNS = 4
+"""Up to this many runs get a table of rounds each; more share one table with a line per run."""
+
+ROUND = re.compile(r"round (\d+)")
+
+STYLES = {"best": "bold green", "accepted": "green", "rolled back": "red", "unfinished": "yellow"}
+
+
+def out() -> Console:
+    """stdout, as it is now."""
+    return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+
+
+def err() -> Console:
+    """stderr, as it is now."""
+    return Console(file=sys.stderr, highlight=False)
+
+
+def note(text: str) -> None:
+    """One line of information on stderr."""
+    print(f"note: {text}", file=sys.stderr)
+
+
+def note_unknown(prompt: str, words: Sequence[str]) -> None:
+    """Say which words the model was never taught; it goes on without them."""
+    if words:
+        verb = "is a word" if len(words) == 1 else "are words"
+        where = prompt if len(prompt) <= 60 else prompt[:57] + "..."
+        note(f'{listed(words[:8])} {verb} the model does not know, in "{where}"; it paints what it can')
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A spinner on stderr while something slow happens; nothing where stderr is no terminal."""
+    console = err()
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
+
+
+class RunProgress:
+    """A bar over the rounds of a job, told by its steps; where stderr is no terminal, each step is a line."""
+
+    def __init__(self, total_rounds: int) -> None:
+        self._console = err()
+        self._live = self._console.is_terminal
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._live,
+        )
+        self._task = self._bar.add_task("getting ready", total=total_rounds)
+        self._rounds_done = 0
+
+    def listen(self, event: Any) -> None:
+        """Take an event of the loop."""
+        if isinstance(event, StepBegins):
+            self.step(event.label)
+
+    def step(self, label: str) -> None:
+        """Say what is done now; the bar stands at the round that the label names."""
+        found = ROUND.search(label)
+        if found:
+            self._rounds_done = max(self._rounds_done, int(found[1]) - 1)
+        self._bar.update(self._task, description=label, completed=self._rounds_done)
+        if not self._live:
+            print(label, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def shown(self) -> Iterator[RunProgress]:
+        """Show the bar while the context lasts."""
+        with self._bar:
+            yield self
+
+
+def print_runs(runs: Sequence[Run]) -> None:
+    """A table of rounds per run; one line per run for larger batches."""
+    console = out()
+    if len(runs) > DETAILED_RUNS:
+        console.print(_batch_table(runs))
+        return
+    for run in runs:
+        console.print(Text(run.prompt, style="bold"))
+        console.print(rounds_table(run))
+        console.print(Text(f"{outcome(run)} (run {run.run_id})"))
+
+
+def rounds_table(run: Run) -> Table:
+    """Round, prompt difference, findings, scores, verdict, seconds."""
+    names = list(dict.fromkeys(name for item in run.rounds for name in score_table(item)))
+    table = Table(header_style="dim", expand=False)
+    table.add_column("round", justify="right")
+    table.add_column("prompt, and what changed", ratio=3, overflow="fold")
+    table.add_column("findings", ratio=2, overflow="fold")
+    for name in names:
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    table.add_column("verdict", ratio=2, overflow="fold")
+    table.add_column("s", justify="right", no_wrap=True)
+    before = run.prompt
+    for item in run.rounds:
+        table.add_row(*_round_cells(run, item, before, names))
+        before = item.prompt
+    return table
+
+
+def print_listing(runs: Sequence[Run]) -> None:
+    """The table of `legion runs`."""
+    if not runs:
+        print('no runs yet: legion regenerate "a red cone on a wooden table" makes the first')
+        return
+    table = Table(header_style="dim")
+    for name, justify in (("run", "left"), ("begun (UTC)", "left"), ("status", "left"), ("rounds", "right")):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("prompt", overflow="ellipsis", no_wrap=True)
+    for run in runs:
+        begun = run.created.replace("T", " ")[:16]
+        cells = [run.run_id, begun, run.status, str(len(run.rounds)), run.prompt]
+        table.add_row(*(Text(cell) for cell in cells))
+    out().print(table)
+
+
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """The verdict and the findings of one picture."""
+    console = out()
+    findings = diagnosis.findings
+    console.print(
+        Text(
+            f"{count(len(findings), 'finding') if findings else 'no artifacts found'} · "
+            f"looks {origin_words(diagnosis)}",
+            style="bold",
+        )
+    )
+    if not findings:
+        return
+    table = Table(header_style="dim")
+    for name in ("#", "phrase", "category", "sure", "box", "explanation"):
+        table.add_column(name, overflow="fold")
+    for number, item in enumerate(findings, start=1):
+        box = f"{item.box.left},{item.box.top} {item.box.right},{item.box.bottom}"
+        cells = [str(number), item.phrase, item.category, f"{item.confidence:.0%}", box, item.explanation]
+        table.add_row(*(Text(cell) for cell in cells))
+    console.print(table)
+
+
+def difference_text(before: str, after: str) -> Text:
+    """Added words as green [+...], removed ones as red [-...]: the signs survive where colors do not."""
+    text = Text()
+    for piece in word_difference(before, after):
+        lead = piece.text[: len(piece.text) - len(piece.text.lstrip(" ,"))]
+        body = piece.text[len(lead) :]
+        if piece.kind == "same" or not body:
+            text.append(piece.text)
+        elif piece.kind == "added":
+            text.append(lead).append(f"[+{body}]", style="green")
+        else:
+            text.append(lead).append(f"[-{body}]", style="red strike")
+    return text
+
+
+def _round_cells(run: Run, item: Round, before: str, names: Sequence[str]) -> list[Text]:
+    scores = score_table(item)
+    words = verdict_words(run, item)
+    verdict = Text(words, style=STYLES[words])
+    if item.verdict is not None:
+        verdict.append(f": {item.verdict.reason}", style="default not bold")
+    return [
+        Text(str(item.index)),
+        difference_text(before, item.prompt),
+        Text(_finding_words(item)),
+        *(Text(f"{scores[name]:.3f}" if name in scores else "") for name in names),
+        verdict,
+        Text(f"{sum(item.seconds.values()):.1f}"),
+    ]
+
+
+def _finding_words(item: Round) -> str:
+    if item.diagnosis is None:
+        return "not examined"
+    return "\n".join(f"{f.category}: {f.phrase}" for f in item.diagnosis.findings) or "none"
+
+
+def _batch_table(runs: Sequence[Run]) -> Table:
+    table = Table(header_style="dim")
+    for name in ("run", "prompt", "rounds", "findings", "outcome"):
+        table.add_column(name, overflow="fold")
+    for run in runs:
+        counts = [len(item.diagnosis.findings) for item in run.rounds if item.diagnosis]
+        cells = [run.run_id, run.prompt, str(len(run.rounds)), " → ".join(map(str, counts)), outcome(run)]
+        table.add_row(*(Text(cell) for cell in cells))
+    return table

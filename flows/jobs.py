@@ -1,0 +1,202 @@
+"""What a person asked for, as plain values, and the one way in which it is done: the controller's loop."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import secrets
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contracts.errors import InvalidInput
+from contracts.protocols import MemoryBank
+from contracts.records import Run
+from flows.profiles import Profile
+from flows.settings import MAX_BATCH, MAX_PROMPT_CHARACTERS, MAX_ROUNDS
+
+if TYPE_CHECKING:
+    from controller.regeneration import RegenerationTools
+
+StepRunner = Callable[[str, Callable[[], None]], None]
+Listener = Callable[[Any], None]
+
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+SMALL_WORDS = frozenset("a an the on of with in and at by to for is are".split())
+
+
+@dataclass(frozen=True)
+class JobCase:
+    """One prompt of a job."""
+
+    run_id: str
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of the loop: plain values only, so that it can be a flow's parameters."""
+
+    profile: str
+    cases: tuple[JobCase, ...]
+    rounds: int
+    patience: int
+    score_tolerance: float
+    batch_size: int
+
+    def as_parameters(self) -> dict[str, Any]:
+        """The job as JSON-ready values."""
+        return {**asdict(self), "cases": [asdict(case) for case in self.cases]}
+
+    @classmethod
+    def from_parameters(cls, values: dict[str, Any]) -> Job:
+        """The inverse of `as_parameters`."""
+        return cls(**{**values, "cases": tuple(JobCase(**case) for case in values["cases"])})
+
+
+def make_job(
+    profile_name: str,
+    profile: Profile,
+    prompts: Sequence[str],
+    run_id: str,
+    seed: int,
+    rounds: int | None = None,
+    batch_size: int | None = None,
+) -> Job:
+    """A job from checked values; whatever is None comes from the profile."""
+    return Job(
+        profile=profile_name,
+        cases=tuple(JobCase(i, p, seed) for i, p in zip(run_ids(run_id, len(prompts)), prompts, strict=True)),
+        rounds=profile.loop.rounds if rounds is None else rounds,
+        patience=profile.loop.patience,
+        score_tolerance=profile.loop.score_tolerance,
+        batch_size=profile.generator.batch_size if batch_size is None else batch_size,
+    )
+
+
+@dataclass(frozen=True)
+class StepBegins:
+    """Told to the listener before each step; `label` is plain words, as in `paint · round 2 · 16 pictures`."""
+
+    label: str
+
+
+def run_inline(_label: str, work: Callable[[], None]) -> None:
+    """The plain step runner: just does it."""
+    work()
+
+
+def ignore(_event: object) -> None:
+    """The listener of those who do not listen."""
+
+
+def execute(
+    job: Job,
+    tools: RegenerationTools,
+    bank: MemoryBank,
+    run_step: StepRunner = run_inline,
+    on_event: Listener = ignore,
+) -> list[Run]:
+    """Run the loop for a job. With Prefect or without it, everything passes here."""
+    from controller.regeneration import Case, RegenerationSettings, regenerate
+
+    settings = RegenerationSettings(
+        rounds=job.rounds,
+        patience=job.patience,
+        score_tolerance=job.score_tolerance,
+        batch_size=job.batch_size,
+    )
+    cases = [Case(run_id=case.run_id, prompt=case.prompt, seed=case.seed) for case in job.cases]
+
+    def announced(label: str, work: Callable[[], None]) -> None:
+        on_event(StepBegins(label))
+        run_step(label, work)
+
+    return regenerate(cases, tools, bank, settings, run_step=announced, on_event=on_event)
+
+
+def check_prompts(prompts: Sequence[str]) -> list[str]:
+    """The prompts with outer and repeated blanks removed.
+
+    Raises InvalidInput for none or too many of them, an empty one, one that is too long, and characters that
+    are no text. Emoji and every script are welcome: what the model does not know is said later.
+    """
+    if not prompts:
+        raise InvalidInput(
+            'no prompt: write one in quotes, as in legion regenerate "a red cone", or use --prompts'
+        )
+    if len(prompts) > MAX_BATCH:
+        raise InvalidInput(f"{len(prompts)} prompts are too many for one call: at most {MAX_BATCH}")
+    return [_checked(prompt, number) for number, prompt in enumerate(prompts, start=1)]
+
+
+def _checked(prompt: str, number: int) -> str:
+    tidy = " ".join(prompt.split())
+    if not tidy:
+        raise InvalidInput(f"prompt {number} is empty: say what should be painted")
+    if len(tidy) > MAX_PROMPT_CHARACTERS:
+        raise InvalidInput(
+            f"prompt {number} has {len(tidy)} characters: shorten it to at most {MAX_PROMPT_CHARACTERS}"
+        )
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in tidy):
+        raise InvalidInput(f"prompt {number} holds characters that are not text: type it again")
+    return tidy
+
+
+def read_prompts(path: Path) -> list[str]:
+    """One prompt per line, UTF-8; blank lines and lines that begin with # do not count. Raises InvalidInput."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"prompt file {path} is not UTF-8 text: save it as UTF-8") from error
+    except OSError as error:
+        raise InvalidInput(f"prompt file {path} cannot be read: {(error.strerror or '').lower()}") from error
+    lines = [line.strip() for line in text.splitlines()]
+    prompts = [line for line in lines if line and not line.startswith("#")]
+    if not prompts:
+        raise InvalidInput(f"prompt file {path} holds no prompt: write one per line")
+    return prompts
+
+
+def check_run_id(run_id: str) -> str:
+    """The id if it can also be a folder's name. Raises InvalidInput."""
+    if not RUN_ID.fullmatch(run_id):
+        raise InvalidInput(
+            f"run id {run_id!r} cannot be used: up to 80 letters, digits, dots, dashes and underscores, "
+            "the first a letter or digit"
+        )
+    return run_id
+
+
+def check_count(name: str, value: int | None, most: int) -> int | None:
+    """A whole number from 1 to `most`, or None. Raises InvalidInput."""
+    if value is not None and not 1 <= value <= most:
+        raise InvalidInput(f"--{name} is {value}: choose a number from 1 to {most}")
+    return value
+
+
+def check_rounds(value: int | None) -> int | None:
+    """Rounds as a person gave them. Raises InvalidInput."""
+    return check_count("rounds", value, MAX_ROUNDS)
+
+
+def new_run_id(prompts: Sequence[str], now: datetime.datetime | None = None) -> str:
+    """A short, sortable, readable id such as `20261121-071502-red-cone-7f3a`; UTC, the end is random."""
+    moment = now or datetime.datetime.now(datetime.UTC)
+    words = "batch" if len(prompts) > 1 else slug(prompts[0])
+    return f"{moment:%Y%m%d-%H%M%S}-{words}-{secrets.token_hex(2)}"
+
+
+def run_ids(base: str, number: int) -> list[str]:
+    """One prompt keeps the id; several get it with -1, -2, ... so that one id resumes the whole batch."""
+    return [base] if number == 1 else [f"{base}-{index}" for index in range(1, number + 1)]
+
+
+def slug(prompt: str) -> str:
+    """The first two telling words in plain letters; `run` where there are none."""
+    plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
+    words = [word for word in re.findall(r"[a-z0-9]+", plain) if word not in SMALL_WORDS]
+    return "-".join(word[:16] for word in words[:2]) or "run"
