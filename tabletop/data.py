@@ -24,7 +24,7 @@ from tabletop.flaws import Pair, render_pair
 from tabletop.scenes import SEED_RANGES, Scene, Solid
 
 SHARD = 500
-DEFAULT_COUNTS = {"train": 36_000, "validation": 1_000, "test": 2_000, "judge": 16_000}
+DEFAULT_COUNTS = {"train": 36_000, "validation": 1_000, "test": 2_000, "judge": 10_000}
 DEFAULT_FOLDER = Path("build/tabletop/data")
 
 

@@ -232,7 +232,9 @@ def _distort(kind: str, r: Rendering, k: int, rng: np.random.Generator) -> tuple
         other = _smeared(source, rng)
     weight = blob[..., None] if kind != "noise" else (blob > 0.35)[..., None].astype(np.float32)
     image = np.clip(np.round(source * (1 - weight) + other * weight), 0, 255).astype(np.uint8)
-    return image, _tidy((blob > 0.35) & (np.abs(image - source).max(axis=-1) > 4))
+    changed = PILImage.fromarray(np.abs(image - source).max(axis=-1) > 4).convert("L")
+    # Streaks are thin: what lies between two of them belongs to the smear.
+    return image, _tidy((blob > 0.35) & (np.asarray(changed.filter(ImageFilter.MaxFilter(5))) > 127))
 
 
 def _smeared(source: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

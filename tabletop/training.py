@@ -111,6 +111,25 @@ def train_generator(args: argparse.Namespace) -> None:
     cards.write("generator", args.weights / "generator", schedule, outcome, len(pairs), figures)
 
 
+def train_defender(args: argparse.Namespace) -> None:
+    """The small LEGION; its last stage needs the generator's pictures and is left out until there is one."""
+    from tabletop import train_defender as recipe
+
+    pairs = data.load("train", recipe.PAIRS, args.data)
+    generated = None
+    if (args.weights / "generator").exists() and (args.build / "generator" / "finished").exists():
+        generated = _painted(args)
+    recipe.train(
+        pairs,
+        args.build / "defender",
+        args.weights / "defender",
+        clip_folder=args.weights / "clip",
+        decoded=_reconstructed(args, "train", recipe.PAIRS),
+        generated=generated,
+        plan=recipe.Plan().paused_after(args.max_seconds),
+    )
+
+
 def _bundled_clip(args: argparse.Namespace):  # type: ignore[no-untyped-def]
     from transformers import CLIPModel, CLIPTokenizer
 
@@ -156,6 +175,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "judge": train_judge,
     "scorer": train_scorer,
     "generator": train_generator,
+    "defender": train_defender,
 }
 
 

@@ -1,0 +1,30 @@
+"""How many clean-and-flawed pairs one core renders in a second.
+
+python benchmarks/renderer.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from tabletop.flaws import render_pair
+from tabletop.scenes import SEED_RANGES
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=100)
+    args = parser.parse_args()
+    first = SEED_RANGES["test"][0]
+    print("| size | pairs/s per core |\n| --- | --- |")
+    for size in (64, 128):
+        render_pair(first, size)
+        start = time.process_time()
+        for seed in range(first, first + args.pairs):
+            render_pair(seed, size)
+        print(f"| {size} px | {args.pairs / (time.process_time() - start):.1f} |")
+
+
+if __name__ == "__main__":
+    main()
