@@ -59,7 +59,7 @@ def parse(answer: str) -> list[Claim]:
     for phrase, explanation in zip(phrases, explanations, strict=True):
         nth = seen[phrase] = seen.get(phrase, -1) + 1
         elaborated = _elaborations(phrase, later, phrases)
-        if elaborated and (not _says_something(explanation) or explanation == later):
+        if elaborated and (not _says_something(explanation) or later.endswith(explanation)):
             explanation = elaborated[min(nth, len(elaborated) - 1)]
         claims.append(Claim(phrase, explanation if _says_something(explanation) else ""))
     return claims

@@ -89,7 +89,7 @@ class LegionDefender:
         diagnoses = []
         for i, (probability_MHW, generated) in enumerate(zip(masks, synthetic, strict=True)):
             ids = [number for number in answers.ids_BS[i].tolist() if number != config.tokens.pad]
-            answer = self.dialog.tokenizer.decode(ids).removesuffix("</s>").strip()
+            answer = " ".join(self.dialog.tokenizer.decode(ids).removesuffix("</s>").split())
             findings = self._findings(answer, probability_MHW, float(answers.artifact_B[i]))
             diagnoses.append(Diagnosis(findings, generated, answer))
         return diagnoses

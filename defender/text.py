@@ -112,9 +112,9 @@ class Tokenizer:
                 after_control = False
                 continue
             space = " " if i and not after_control else ""
-            text += space + self._pieces.decode(pending) + self._names[number]
+            text += space + str(self._pieces.decode(pending)) + self._names[number]
             pending, after_control = [], True
-        return text + self._pieces.decode(pending)
+        return text + str(self._pieces.decode(pending))
 
 
 @dataclass(frozen=True)

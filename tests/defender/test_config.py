@@ -1,0 +1,45 @@
+"""The configuration describes a network completely and survives JSON."""
+
+import json
+
+import pytest
+
+from contracts.errors import CheckpointError
+from defender.config import LegionConfig, TokenIds
+from tabletop.defender_config import tabletop_config
+
+
+@pytest.mark.parametrize("config", [LegionConfig(), tabletop_config(800)])
+def test_json_round_trip(config):
+    assert LegionConfig.from_json(config.to_json()) == config
+
+
+def test_image_tokens_follow_from_sizes():
+    assert LegionConfig().image_tokens == 576
+    assert tabletop_config(800).image_tokens == 64
+
+
+def test_released_token_ids():
+    assert TokenIds.after(32000) == TokenIds()
+    assert TokenIds().seg == 32004
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"depth": 3}, "unknown fields depth"),
+        ({"sam": {"patches": 3}}, "sam.patches"),
+        ({"max_new_tokens": "many"}, "max_new_tokens must be int"),
+        ({"has_detection": 1}, "has_detection must be bool"),
+        ({"format": "other"}, "not a legion-defender/1"),
+    ],
+)
+def test_bad_configurations_say_where(change, says):
+    values = {**json.loads(LegionConfig().to_json()), **change}
+    with pytest.raises(CheckpointError, match=says):
+        LegionConfig.from_json(json.dumps(values))
+
+
+def test_broken_json():
+    with pytest.raises(CheckpointError, match="not valid JSON"):
+        LegionConfig.from_json("{")

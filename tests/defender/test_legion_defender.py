@@ -1,0 +1,137 @@
+"""Pictures in, findings out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from contracts.errors import InvalidInput, ModelError
+from contracts.records import Diagnosis
+from defender.answers import CLEAN_ANSWER, OPENING
+from defender.checkpoint import Checkpoint, Thresholds
+from defender.legion_defender import LegionDefender
+from defender.model import Answers
+
+pytestmark = pytest.mark.slow
+
+CONE = "<p> the red cone </p> [SEG] :"
+ANSWER = f"{OPENING} {CONE} floats in the air. {CONE} floats too."
+
+
+def make(model, dialog, **thresholds):
+    return LegionDefender(Checkpoint(model, dialog, Thresholds(**thresholds), "digest"))
+
+
+@pytest.fixture
+def pictures():
+    rng = np.random.default_rng(1)
+    sizes = ((32, 32), (40, 25), (20, 64), (32, 32))
+    return [rng.integers(0, 255, (*size, 3), dtype=np.uint8) for size in sizes]
+
+
+@pytest.fixture
+def scripted(model, dialog, monkeypatch):
+    """A model that answers every first picture of a batch with ANSWER and the others with CLEAN_ANSWER."""
+
+    def generate(patches, prompt, branch=None):
+        asked = len(dialog.prompt)
+        said = [dialog.with_answer(a).ids[asked:] for a in [ANSWER] + [CLEAN_ANSWER] * (len(patches) - 1)]
+        ids = torch.zeros(len(said), max(map(len, said)), dtype=torch.long)
+        for row, answer in enumerate(said):
+            ids[row, : len(answer)] = torch.tensor(answer)
+        fixed = torch.Generator().manual_seed(0)
+        states = torch.randn(2, dialog.config.language.hidden_size, generator=fixed)
+        share = torch.full((len(said),), 0.9)
+        return Answers(ids, torch.ones(ids.shape), share, states, torch.zeros(2, dtype=torch.long))
+
+    monkeypatch.setattr(model, "generate", generate)
+    return model
+
+
+def same(a: Diagnosis, b: Diagnosis):
+    assert a.answer == b.answer
+    assert a.synthetic_probability == pytest.approx(b.synthetic_probability, abs=1e-5)
+    assert len(a.findings) == len(b.findings)
+    for x, y in zip(a.findings, b.findings, strict=True):
+        assert (x.mask == y.mask).mean() > 0.999
+        assert x.confidence == pytest.approx(y.confidence, abs=1e-4)
+
+
+def test_a_diagnosis_does_not_depend_on_the_batch(model, dialog, pictures):
+    defender = make(model, dialog)
+    together = defender.diagnose(pictures)
+    for alone, picture in zip(together, pictures, strict=True):
+        same(alone, defender.diagnose([picture])[0])
+    again = defender.diagnose(pictures[::-1])[::-1]
+    for one, other in zip(together, again, strict=True):
+        same(one, other)
+
+
+def test_findings_keep_mask_phrase_and_explanation_together(scripted, dialog, pictures):
+    defender = make(scripted, dialog, mask_probability=0.0)
+    flawed, *clean = defender.diagnose(pictures)
+    assert [(f.phrase, f.explanation) for f in flawed.findings] == [
+        ("the red cone", "floats in the air."),
+        ("the red cone", "floats too."),
+    ]
+    for found in flawed.findings:
+        assert found.mask.shape == pictures[0].shape[:2] and found.mask.dtype == bool
+        assert found.category == "physics"
+        assert 0 < found.confidence <= 0.9
+    assert all(d.findings == () and d.answer == CLEAN_ANSWER for d in clean)
+    assert flawed.answer == ANSWER
+
+
+def test_masks_have_the_size_of_their_picture(scripted, dialog, pictures):
+    defender = make(scripted, dialog, mask_probability=0.0)
+    (diagnosis,) = defender.diagnose([pictures[2]])
+    assert diagnosis.findings[0].mask.shape == (20, 64)
+
+
+@pytest.mark.parametrize("limit", [{"min_confidence": 0.95}, {"mask_probability": 1.0}])
+def test_thresholds_drop_findings(scripted, dialog, pictures, limit):
+    limits = {"mask_probability": 0.0, **limit}
+    assert make(scripted, dialog, **limits).diagnose(pictures[:1])[0].findings == ()
+
+
+def test_the_opening_follows_its_threshold(model, dialog, pictures):
+    artifact, clean = dialog.first_ids(OPENING, CLEAN_ANSWER)
+    first = {}
+    for threshold in (0.0, 1.0):
+        defender = make(model, dialog, artifact_probability=threshold)
+        _, patches = model.look(torch.rand(2, 3, 32, 32))
+        answers = model.generate(patches, torch.tensor(dialog.prompt), branch=defender._branch)
+        first[threshold] = answers.ids_BS[:, 0].tolist()
+        assert ((answers.artifact_B > 0) & (answers.artifact_B < 1)).all()
+    assert first == {0.0: [artifact] * 2, 1.0: [clean] * 2}
+
+
+def test_without_a_trained_head_there_is_no_verdict(model, dialog, pictures):
+    model.config = replace(model.config, has_detection=False)
+    assert make(model, dialog).diagnose(pictures[:1])[0].synthetic_probability is None
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((8, 8, 3)), *(np.zeros(shape, np.uint8) for shape in ((8, 8), (8, 8, 4), (0, 8, 3)))],
+)
+def test_other_arrays_are_refused(model, dialog, pictures, picture):
+    with pytest.raises(InvalidInput, match="picture 2 must be uint8 RGB"):
+        make(model, dialog).diagnose([pictures[0], picture])
+
+
+def test_extreme_sizes(model, dialog):
+    images = [np.zeros((*size, 3), np.uint8) for size in ((1, 1), (2000, 3), (3, 2000))]
+    assert len(make(model, dialog).diagnose(images)) == 3
+
+
+def test_a_failing_network_is_a_model_error(model, dialog, pictures, monkeypatch):
+    monkeypatch.setattr(model, "survey", None)
+    monkeypatch.setattr(model, "look", lambda x: (_ for _ in ()).throw(RuntimeError("out of memory\nmore")))
+    with pytest.raises(ModelError, match=r"out of memory\): try a smaller batch"):
+        make(model, dialog).diagnose(pictures)
+
+
+def test_no_pictures_no_diagnoses(model, dialog):
+    assert make(model, dialog).diagnose([]) == []

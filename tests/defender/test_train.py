@@ -1,0 +1,177 @@
+"""The stages train what they should, and a run that was interrupted ends as one that was not."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from contracts.errors import CheckpointError, InvalidInput
+from defender.model import Legion
+from defender.train import (
+    Schedule,
+    VisionHeads,
+    batch_indices,
+    choose_trainable,
+    learning_rate,
+    pretrain_vision,
+    train_stage1,
+    train_stage2,
+)
+
+SHORT = Schedule(steps=6, batch_size=8, learning_rate=3e-3, warmup=2, group=2, log_every=20)
+
+
+def fresh(dialog):
+    torch.manual_seed(3)
+    model = Legion(dialog.config)
+    return model, VisionHeads(model, (3,))
+
+
+def test_neighbors_stay_together_and_a_pass_sees_everything_once():
+    schedule = Schedule(steps=1, batch_size=6, group=2, seed=5)
+    seen = []
+    for step in range(4):
+        indices = batch_indices(step, 24, schedule)
+        assert len(indices) == 6
+        assert all(b == a + 1 and a % 2 == 0 for a, b in zip(indices[::2], indices[1::2], strict=True))
+        seen += indices
+    assert sorted(seen) == list(range(24))
+    assert batch_indices(4, 24, schedule) != batch_indices(0, 24, schedule)
+    assert batch_indices(2, 24, schedule) == batch_indices(2, 24, schedule)
+
+
+def test_too_few_samples():
+    with pytest.raises(InvalidInput, match="too few"):
+        batch_indices(0, 4, Schedule(steps=1, batch_size=8))
+
+
+def test_learning_rate_rises_and_falls():
+    schedule = Schedule(steps=100, learning_rate=1.0, warmup=10)
+    rates = [learning_rate(step, step / 100, schedule) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1) and rates.index(max(rates)) == 9
+    assert rates[-1] == pytest.approx(0.02)
+    assert math.isclose(rates[50], 0.51, abs_tol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_papers_set_of_trainable_parts(model):
+    choose_trainable(model, "paper")
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert "lm_head.weight" in trained and "model.embed_tokens.weight" in trained
+    assert any("mask_decoder" in name for name in trained)
+    frozen = ("vision_tower", "mm_projector", "image_encoder", "prompt_encoder", "model.layers", "prediction")
+    assert not [name for name in trained if any(part in name for part in frozen)]
+    choose_trainable(model, "all")
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {n for n, _ in model.named_parameters() if n.startswith("prediction_head")}
+
+
+@pytest.mark.slow
+def test_warm_up_moves_only_the_towers(dialog, collate, samples, tmp_path):
+    model, heads = fresh(dialog)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    pretrain_vision(model, heads, samples, collate, SHORT, tmp_path)
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert any("image_encoder" in n for n in moved) and any("vision_tower" in n for n in moved)
+    assert all("image_encoder" in n or "vision_tower" in n for n in moved)
+
+
+class Killed(Exception):
+    """Stands for a process that ended in the middle of a step."""
+
+
+class Interrupted:
+    """Samples that can be read so many times before the process ends."""
+
+    def __init__(self, samples, reads):
+        self.samples, self.reads = samples, reads
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        self.reads -= 1
+        if self.reads < 0:
+            raise Killed
+        return self.samples[index]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(dialog, collate, samples, tmp_path, ema):
+    schedule = replace(SHORT, ema_decay=ema, save_every=0.0)
+    whole, heads = fresh(dialog)
+    assert train_stage1(whole, samples, collate, schedule, tmp_path / "whole", heads=heads).finished
+    for reads in (20, 12):  # killed in the third step, and again in the second one after that
+        model, heads = fresh(dialog)
+        torch.manual_seed(reads)  # whatever the process drew before must not matter
+        cut = Interrupted(samples, reads)
+        with pytest.raises(Killed):
+            train_stage1(model, cut, collate, schedule, tmp_path / "parts", heads=heads)
+    model, heads = fresh(dialog)
+    rest = Interrupted(samples, 24)  # three steps of eight: no step is made twice
+    outcome = train_stage1(model, rest, collate, schedule, tmp_path / "parts", heads=heads)
+    assert outcome.finished and outcome.step == schedule.steps
+    for (name, ours), theirs in zip(model.state_dict().items(), whole.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
+@pytest.mark.slow
+def test_a_paused_run_says_so_and_keeps_its_place(dialog, collate, samples, tmp_path):
+    model, heads = fresh(dialog)
+    paused = train_stage1(model, samples, collate, replace(SHORT, pause_after=0.0), tmp_path, heads=heads)
+    assert (paused.step, paused.finished) == (0, False)
+    assert train_stage1(model, samples, collate, SHORT, tmp_path, heads=heads).finished
+
+
+@pytest.mark.slow
+def test_a_time_budget_ends_a_run_early(dialog, collate, samples, tmp_path):
+    model, heads = fresh(dialog)
+    budget = replace(SHORT, steps=100_000, max_seconds=1.0)
+    outcome = train_stage1(model, samples, collate, budget, tmp_path, heads=heads)
+    assert outcome.finished and 0 < outcome.step < 1_000
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_network_is_refused(dialog, collate, samples, tmp_path):
+    model, heads = fresh(dialog)
+    train_stage1(model, samples, collate, replace(SHORT, steps=1), tmp_path, heads=heads)
+    with pytest.raises(CheckpointError, match="another shape"):
+        train_stage1(model, samples, collate, SHORT, tmp_path)
+
+
+@pytest.mark.slow
+def test_stage_1_learns(dialog, collate, samples, tmp_path):
+    model, heads = fresh(dialog)
+    batch = collate(samples)
+    with torch.no_grad():
+        before = model.loss(batch.inputs, batch.targets)
+    schedule = replace(SHORT, steps=40, batch_size=16, warmup=5)
+    train_stage1(model, samples, collate, schedule, tmp_path, heads=heads)
+    with torch.no_grad():
+        after = model.loss(batch.inputs, batch.targets)
+    assert after.ce_loss < 0.7 * before.ce_loss
+    assert after.mask_bce_loss + after.mask_dice_loss < 0.8 * (before.mask_bce_loss + before.mask_dice_loss)
+
+
+@pytest.mark.slow
+def test_stage_2_learns_detection_and_touches_nothing_else(dialog, collate, samples, tmp_path):
+    model, _ = fresh(dialog)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    schedule = replace(SHORT, steps=200, batch_size=16, learning_rate=2e-2, log_every=100)
+    train_stage2(model, samples, collate, schedule, tmp_path)
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert moved == {n for n in before if n.startswith("prediction_head")}
+    assert model.config.has_detection
+    batch = collate(samples)
+    right = model.detect(model.look(batch.inputs.clip_B3SS)[0]).argmax(1) == batch.is_real_B
+    assert right.float().mean() > 0.9
+
+
+@pytest.mark.slow
+def test_stage_2_needs_to_know_what_is_real(dialog, collate, samples, tmp_path):
+    model, _ = fresh(dialog)
+    unknown = [replace(sample, is_real=None) for sample in samples]
+    with pytest.raises(InvalidInput, match="whether they are real"):
+        train_stage2(model, unknown, collate, SHORT, tmp_path)
