@@ -16,25 +16,28 @@ from controller.regeneration import RegenerationTools
 from controller.scorers.clip import ClipScorer
 from defender.legion_defender import LegionDefender
 from flows.profiles import GeneratorProfile, ScorerProfile, load_profile
+from prompts import load_lexicon
 
 
 @lru_cache(maxsize=1)
 def regeneration_tools(profile_name: str) -> RegenerationTools:
     """Everything the regeneration loop works with. Raises InvalidInput and CheckpointError."""
     profile = load_profile(profile_name)
+    generator = _generator(profile.generator, profile.device)
     return RegenerationTools(
-        generator=_generator(profile.generator, profile.device),
+        generator=generator,
         defender=defender(profile_name),
-        selection_scorer=_scorer(profile.selection_scorer),
-        reporting_scorers=tuple(_scorer(section) for section in profile.reporting_scorers),
-        modifier=RuleBasedModifier(),
+        selection_scorer=_scorer(profile.selection_scorer, profile.device),
+        reporting_scorers=tuple(_scorer(section, profile.device) for section in profile.reporting_scorers),
+        modifier=RuleBasedModifier(load_lexicon(profile.modifier.lexicon), generator.fits),
     )
 
 
 @lru_cache(maxsize=1)
 def defender(profile_name: str) -> Defender:
     """The defender alone, for those who only want a diagnosis. Raises InvalidInput and CheckpointError."""
-    return LegionDefender.load(_present(load_profile(profile_name).defender.path, "defender"))
+    profile = load_profile(profile_name)
+    return LegionDefender.load(_present(profile.defender.path, "defender"), profile.device)
 
 
 def _generator(section: GeneratorProfile, device: str) -> DiffusersGenerator:
@@ -48,8 +51,8 @@ def _generator(section: GeneratorProfile, device: str) -> DiffusersGenerator:
     )
 
 
-def _scorer(section: ScorerProfile) -> Scorer:
-    return ClipScorer.load(_present(section.path, f"scorer '{section.name}'"), section.name)
+def _scorer(section: ScorerProfile, device: str) -> Scorer:
+    return ClipScorer.load(_present(section.path, f"scorer '{section.name}'"), section.name, device)
 
 
 def _present(path: str, part: str) -> Path:

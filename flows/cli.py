@@ -87,10 +87,7 @@ def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     from flows.profiles import load_profile
     from flows.settings import MAX_BATCH
 
-    prompts = list(arguments.prompts)
-    if arguments.prompt_file is not None:
-        prompts += jobs.read_prompts(arguments.prompt_file)
-    prompts = jobs.check_prompts(prompts)
+    prompts = jobs.check_prompts(arguments.prompts, arguments.prompt_file)
     rounds = jobs.check_rounds(arguments.rounds)
     batch_size = jobs.check_count("batch-size", arguments.batch_size, MAX_BATCH)
     if not 0 <= arguments.seed <= MAX_SEED:
@@ -101,10 +98,9 @@ def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     folder = prepare_folder(arguments.out or DEFAULT_OUT / run_id)
     job = jobs.make_job(arguments.profile, profile, prompts, run_id, arguments.seed, rounds, batch_size)
     try:
-        runs = _paint(job, arguments)
+        return _present(_paint(job, arguments), folder, arguments.json)
     except KeyboardInterrupt:
         return _interrupted(words, run_id, given is None)
-    return _present(runs, folder, arguments.json)
 
 
 def diagnose(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
@@ -251,7 +247,11 @@ def _present(runs: Sequence[Run], folder: Path, as_json: bool) -> int:
 
     load_image = _bank().image
     report = str(write_report(runs, load_image, folder / "report.html"))
-    written = [{**write_run(run, load_image, folder / run.run_id), "report": report} for run in runs]
+    folders = [folder / run.run_id if len(runs) > 1 else folder for run in runs]
+    written = [
+        {**write_run(run, load_image, place), "report": report}
+        for run, place in zip(runs, folders, strict=True)
+    ]
     if as_json:
         print(json.dumps({"runs": written}, ensure_ascii=False))
         return 0

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -14,17 +12,24 @@ from rich.table import Table
 from rich.text import Text
 
 from contracts.records import Diagnosis, Round, Run
-from flows.jobs import StepBegins
+from controller.regeneration import STEPS, Event, StepFinished, StepStarted
 from flows.output import score_table
-from flows.wording import count, listed, origin_words, outcome, verdict_words, word_difference
+from flows.wording import (
+    count,
+    listed,
+    origin_words,
+    outcome,
+    reason_words,
+    step_words,
+    verdict_words,
+    word_difference,
+)
 
 PLAIN_WIDTH = 120
 """Columns of a table that goes to a file or a pipe."""
 
 DETAILED_RUNS = 4
 """Up to this many runs get a table of rounds each; more share one table with a line per run."""
-
-ROUND = re.compile(r"round (\d+)")
 
 STYLES = {"best": "bold green", "accepted": "green", "rolled back": "red", "unfinished": "yellow"}
 
@@ -64,11 +69,13 @@ def waiting(what: str) -> Iterator[None]:
 
 
 class RunProgress:
-    """A bar over the rounds of a job, told by its steps; where stderr is no terminal, each step is a line."""
+    """A bar moved by the events of the loop; where stderr is no terminal, each step is a line."""
 
-    def __init__(self, total_rounds: int) -> None:
+    def __init__(self, rounds: int) -> None:
+        """`rounds` at most."""
         self._console = err()
         self._live = self._console.is_terminal
+        self._rounds = rounds
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -79,28 +86,29 @@ class RunProgress:
             transient=True,
             disable=not self._live,
         )
-        self._task = self._bar.add_task("getting ready", total=total_rounds)
-        self._rounds_done = 0
+        self._task = self._bar.add_task("getting ready", total=1.0)
 
-    def listen(self, event: Any) -> None:
+    def listen(self, event: Event) -> None:
         """Take an event of the loop."""
-        if isinstance(event, StepBegins):
-            self.step(event.label)
-
-    def step(self, label: str) -> None:
-        """Say what is done now; the bar stands at the round that the label names."""
-        found = ROUND.search(label)
-        if found:
-            self._rounds_done = max(self._rounds_done, int(found[1]) - 1)
-        self._bar.update(self._task, description=label, completed=self._rounds_done)
-        if not self._live:
-            print(label, file=sys.stderr, flush=True)
+        if isinstance(event, StepStarted):
+            words = step_words(event.step, event.round, event.total)
+            self._bar.update(self._task, description=words)
+            if not self._live:
+                print(words, file=sys.stderr, flush=True)
+        elif isinstance(event, StepFinished):
+            self._bar.update(self._task, completed=share_done(event, self._rounds))
 
     @contextmanager
     def shown(self) -> Iterator[RunProgress]:
         """Show the bar while the context lasts."""
         with self._bar:
             yield self
+
+
+def share_done(event: StepFinished, rounds: int) -> float:
+    """How much of a job of so many rounds is behind this event, 0..1."""
+    steps = STEPS.index(event.step) + event.done / event.total
+    return (event.round - 1 + steps / len(STEPS)) / rounds
 
 
 def print_runs(runs: Sequence[Run]) -> None:
@@ -192,7 +200,7 @@ def _round_cells(run: Run, item: Round, before: str, names: Sequence[str]) -> li
     words = verdict_words(run, item)
     verdict = Text(words, style=STYLES[words])
     if item.verdict is not None:
-        verdict.append(f": {item.verdict.reason}", style="default not bold")
+        verdict.append(f": {reason_words(item)}", style="default not bold")
     return [
         Text(str(item.index)),
         difference_text(before, item.prompt),

@@ -8,7 +8,7 @@ import re
 from contracts.records import Round, Run
 from flows.output import ImageLoader, score_table
 from flows.pictures import marked, thumbnail_uri
-from flows.wording import count, outcome, verdict_words
+from flows.wording import count, outcome, reason_words, verdict_words
 
 HEADER = "| round | picture | prompt | findings | scores | verdict |\n| --- | --- | --- | --- | --- | --- |"
 
@@ -39,7 +39,7 @@ def _row(run: Run, item: Round, load_image: ImageLoader) -> str:
         plain(item.prompt),
         _findings(item),
         "<br>".join(f"{plain(name)} {value:.3f}" for name, value in score_table(item).items()),
-        plain(f"{verdict_words(run, item)}: {item.verdict.reason}" if item.verdict else "unfinished"),
+        plain(f"{verdict_words(run, item)}: {reason_words(item)}"),
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -15,7 +15,7 @@ from contracts.errors import InvalidInput
 from contracts.protocols import MemoryBank
 from contracts.records import Run
 from flows.profiles import Profile
-from flows.settings import MAX_BATCH, MAX_PROMPT_CHARACTERS, MAX_ROUNDS
+from flows.settings import MAX_BATCH, MAX_ROUNDS
 
 if TYPE_CHECKING:
     from controller.regeneration import RegenerationTools
@@ -77,13 +77,6 @@ def make_job(
     )
 
 
-@dataclass(frozen=True)
-class StepBegins:
-    """Told to the listener before each step; `label` is plain words, as in `paint · round 2 · 16 pictures`."""
-
-    label: str
-
-
 def run_inline(_label: str, work: Callable[[], None]) -> None:
     """The plain step runner: just does it."""
     work()
@@ -110,55 +103,35 @@ def execute(
         batch_size=job.batch_size,
     )
     cases = [Case(run_id=case.run_id, prompt=case.prompt, seed=case.seed) for case in job.cases]
-
-    def announced(label: str, work: Callable[[], None]) -> None:
-        on_event(StepBegins(label))
-        run_step(label, work)
-
-    return regenerate(cases, tools, bank, settings, run_step=announced, on_event=on_event)
+    return regenerate(cases, tools, bank, settings, run_step=run_step, on_event=on_event)
 
 
-def check_prompts(prompts: Sequence[str]) -> list[str]:
-    """The prompts with outer and repeated blanks removed.
+def check_prompts(prompts: Sequence[str], file: Path | None = None) -> list[str]:
+    """All prompts of a call, those of the file last, each cleaned by the controller's rules.
 
-    Raises InvalidInput for none or too many of them, an empty one, one that is too long, and characters that
-    are no text. Emoji and every script are welcome: what the model does not know is said later.
+    Raises InvalidInput for none or too many of them, and for one that cannot be used, with its number.
     """
-    if not prompts:
+    from controller.prompt_rules import read_prompts_file
+
+    cleaned = [_cleaned(prompt, number, len(prompts)) for number, prompt in enumerate(prompts, start=1)]
+    if file is not None:
+        cleaned += read_prompts_file(file)
+    if not cleaned:
         raise InvalidInput(
             'no prompt: write one in quotes, as in legion regenerate "a red cone", or use --prompts'
         )
-    if len(prompts) > MAX_BATCH:
-        raise InvalidInput(f"{len(prompts)} prompts are too many for one call: at most {MAX_BATCH}")
-    return [_checked(prompt, number) for number, prompt in enumerate(prompts, start=1)]
+    if len(cleaned) > MAX_BATCH:
+        raise InvalidInput(f"{len(cleaned)} prompts are too many for one call: at most {MAX_BATCH}")
+    return cleaned
 
 
-def _checked(prompt: str, number: int) -> str:
-    tidy = " ".join(prompt.split())
-    if not tidy:
-        raise InvalidInput(f"prompt {number} is empty: say what should be painted")
-    if len(tidy) > MAX_PROMPT_CHARACTERS:
-        raise InvalidInput(
-            f"prompt {number} has {len(tidy)} characters: shorten it to at most {MAX_PROMPT_CHARACTERS}"
-        )
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in tidy):
-        raise InvalidInput(f"prompt {number} holds characters that are not text: type it again")
-    return tidy
+def _cleaned(prompt: str, number: int, of: int) -> str:
+    from controller.prompt_rules import clean_prompt
 
-
-def read_prompts(path: Path) -> list[str]:
-    """One prompt per line, UTF-8; blank lines and lines that begin with # do not count. Raises InvalidInput."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"prompt file {path} is not UTF-8 text: save it as UTF-8") from error
-    except OSError as error:
-        raise InvalidInput(f"prompt file {path} cannot be read: {(error.strerror or '').lower()}") from error
-    lines = [line.strip() for line in text.splitlines()]
-    prompts = [line for line in lines if line and not line.startswith("#")]
-    if not prompts:
-        raise InvalidInput(f"prompt file {path} holds no prompt: write one per line")
-    return prompts
+        return clean_prompt(prompt)
+    except InvalidInput as error:
+        raise error if of == 1 else InvalidInput(f"prompt {number} of {of}: {error}") from None
 
 
 def check_run_id(run_id: str) -> str:

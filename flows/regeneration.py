@@ -6,6 +6,7 @@ Import this only after `flows.settings.prepare_prefect`: Prefect reads its setti
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,8 +21,11 @@ from prefect.client.orchestration import get_client
 from contracts.errors import LegionError, RemoteError
 from contracts.protocols import MemoryBank
 from contracts.records import Run
+from controller.regeneration import Event, StepFinished, StepStarted
+from flows.console import share_done
 from flows.gallery import gallery, gallery_key
 from flows.jobs import Job, Listener, execute, ignore
+from flows.wording import step_words
 
 RETRY_DELAYS = [2, 10]
 """Seconds before a step that failed at a remote server is tried again."""
@@ -30,7 +34,13 @@ _listener: ContextVar[Listener] = ContextVar("listener", default=ignore)
 
 
 def start_server() -> None:
-    """Reach Prefect's API, starting its temporary server if there is no other. Raises LegionError."""
+    """Reach Prefect's API, starting its temporary server if there is no other. Raises LegionError.
+
+    Run this in a thread of its own: the server process inherits that thread's blocked signals, so that Ctrl-C
+    stops the loop first and the server can still be told about it.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with get_client(sync_client=True) as client:
             problem = client.api_healthcheck()
@@ -84,29 +94,52 @@ def regeneration(job: dict[str, Any]) -> None:
 
     asked = Job.from_parameters(job)
     bank = open_memory_bank()
-    runs = execute(
-        asked, regeneration_tools(asked.profile), bank, run_step=run_as_task, on_event=_with_progress(asked)
-    )
+    watch = Watch(asked.rounds, _listener.get())
+    tools = regeneration_tools(asked.profile)
+    runs = execute(asked, tools, bank, run_step=watch.run_step, on_event=watch.listen)
     publish_galleries(runs, bank)
 
 
-def run_as_task(label: str, work: Callable[[], None]) -> None:
-    """Do one step as a Prefect task named after it, such as `paint · round 2 · 16 pictures`.
+class Watch:
+    """Names the tasks after the loop's events and keeps a progress artifact up to date."""
+
+    def __init__(self, rounds: int, listener: Listener) -> None:
+        self._rounds, self._listener = rounds, listener
+        self._step: StepStarted | None = None
+        self._artifact = cast(UUID, create_progress_artifact(progress=0.0, description="share of all rounds"))
+
+    def listen(self, event: Event) -> None:
+        """Take an event, pass it on, and move the progress at the end of each step."""
+        self._listener(event)
+        if isinstance(event, StepStarted):
+            self._step = event
+        elif isinstance(event, StepFinished) and event.done == event.total:
+            update_progress_artifact(self._artifact, progress=100.0 * share_done(event, self._rounds))
+
+    def run_step(self, label: str, work: Callable[[], None]) -> None:
+        """A StepRunner: one Prefect task per step, `paint` with the name `paint · round 2 · 16 pictures`."""
+        if self._step is None:
+            run_as_task(label, label, work)
+        else:
+            step = self._step
+            run_as_task(step.step, step_words(step.step, step.round, step.total), work)
+
+
+def run_as_task(name: str, run_name: str, work: Callable[[], None]) -> None:
+    """Do one step as a Prefect task.
 
     The step keeps its result in the memory bank; the task returns nothing, caches nothing, and is tried again
     only after a RemoteError.
     """
-    kind = label.split("·")[0].strip()
     step = task(
-        name=kind,
-        task_run_name=lambda: label,
-        tags=["legion", kind.split()[0]],
+        name=name,
+        task_run_name=lambda: run_name,
+        tags=["legion", name],
         retries=len(RETRY_DELAYS),
         retry_delay_seconds=list(RETRY_DELAYS),
         retry_condition_fn=worth_a_retry,
         cache_policy=NO_CACHE,
         persist_result=False,
-        log_prints=False,
     )(_as_step(work))
     step()
 
@@ -132,21 +165,3 @@ def _as_step(work: Callable[[], None]) -> Callable[[], None]:
         work()
 
     return step
-
-
-def _with_progress(job: Job) -> Listener:
-    """The caller's listener, plus a progress artifact that counts rounds."""
-    listener = _listener.get()
-    artifact = cast(UUID, create_progress_artifact(progress=0.0, description="rounds done"))
-    done = 0
-
-    def listen(event: Any) -> None:
-        nonlocal done
-        listener(event)
-        if type(event).__name__ == "RoundFinished":
-            done += 1
-            update_progress_artifact(
-                artifact, progress=min(100.0, 100.0 * done / (job.rounds * len(job.cases)))
-            )
-
-    return listen

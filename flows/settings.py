@@ -9,9 +9,6 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 """The folder that holds the rooms; the paths inside a bundled profile are relative to it."""
 
-MAX_PROMPT_CHARACTERS = 1000
-"""Longer prompts are refused: text encoders read about 77 tokens, so the rest would be dropped in silence."""
-
 MAX_ROUNDS = 50
 MAX_BATCH = 1024
 

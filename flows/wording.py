@@ -46,6 +46,15 @@ def verdict_words(run: Run, item: Round) -> str:
     return "best" if run.best is not None and run.best.index == item.index else "accepted"
 
 
+def reason_words(item: Round) -> str:
+    """Why the gate decided so, without repeating the verdict itself."""
+    return (
+        "this round was not finished"
+        if item.verdict is None
+        else item.verdict.reason.removeprefix("rolled back: ")
+    )
+
+
 def origin_words(diagnosis: Diagnosis) -> str:
     """What the defender says about real or generated."""
     probability = diagnosis.synthetic_probability
@@ -68,6 +77,11 @@ def outcome(run: Run) -> str:
         )
     gained = "no artifacts left" if after == 0 else f"{count(after, 'finding')} left"
     return f"From {count(before, 'finding')} in round {shown[0].index} to {gained} in round {run.best.index}."
+
+
+def step_words(step: str, round_index: int, pictures: int) -> str:
+    """`paint · round 2 · 16 pictures`."""
+    return f"{step} · round {round_index} · {count(pictures, 'picture')}"
 
 
 def listed(words: Sequence[str]) -> str:
