@@ -16,13 +16,24 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from contracts.errors import CheckpointError
 from defender import checkpoint
 from defender.answers import CLEAN_ANSWER, OPENING
 from defender.config import LegionConfig
 from defender.datasets import Collator, Sample, Samples
+from defender.evaluation import calibrate, evaluate
+from defender.legion_defender import LegionDefender
 from defender.model import Legion
 from defender.text import Dialog, Tokenizer, render_prompt, train_tokenizer
-from defender.train import Outcome, Schedule, VisionHeads, pretrain_vision, train_stage1, train_stage2
+from defender.train import (
+    Outcome,
+    Schedule,
+    VisionHeads,
+    choose_trainable,
+    pretrain_vision,
+    train_stage1,
+    train_stage2,
+)
 from tabletop.data import PairSet
 from tabletop.defender_config import INSTRUCTION, tabletop_config
 from tabletop.flaws import KINDS
@@ -39,7 +50,7 @@ WARM_UP = Schedule(
     steps=1_200, batch_size=48, learning_rate=1.5e-3, warmup=150, weight_decay=0.02, seed=61, group=2
 )
 STAGE_1 = Schedule(
-    steps=2_800,
+    steps=3_400,
     batch_size=48,
     learning_rate=1e-3,
     warmup=200,
@@ -54,12 +65,12 @@ STAGE_2 = Schedule(steps=800, batch_size=64, learning_rate=1e-3, warmup=0, seed=
 class TabletopSamples:
     """Pairs as samples: clean and flawed of a scene are neighbors.
 
-    The rendered pictures come first and count as real; those that went through the generator's decoder
-    follow, and count as generated.
+    The rendered pictures come first and count as real (`real=False` where they are not renders); those that
+    went through the generator's decoder follow, and count as generated.
     """
 
-    def __init__(self, pairs: PairSet, decoded: Pictures | None = None) -> None:
-        self._pairs = pairs
+    def __init__(self, pairs: PairSet, decoded: Pictures | None = None, real: bool = True) -> None:
+        self._pairs, self._real = pairs, real
         self._pictures = [(pairs.clean, pairs.flawed), *([decoded] if decoded is not None else [])]
 
     def __len__(self) -> int:
@@ -74,7 +85,7 @@ class TabletopSamples:
         return Sample(
             self._pictures[source][flawed][pair],
             self._pairs.findings(pair) if flawed else (),
-            source == 0,
+            self._real and source == 0,
             (
                 SHAPES.index(solid.shape),
                 COLORS.index(solid.color),
@@ -190,6 +201,57 @@ def train(
         outcomes["stage-2"] = train_stage2(model, everything, collate, plan.stage_2, build)
         checkpoint.save(out, model, dialog.tokenizer)
     return outcomes
+
+
+def snapshot(pairs: PairSet, build: Path, out: Path) -> int:
+    """Write stage 1's best weights so far (the moving average) as a checkpoint; returns the step they are from.
+
+    Raises CheckpointError if stage 1 has not saved anything yet.
+    """
+    path = build / "stage-1.pt"
+    if not path.exists():
+        raise CheckpointError(f"there is no {path} yet: start with legion train defender")
+    model, dialog = prepare(pairs, build, None)
+    heads = VisionHeads(model, ATTRIBUTE_SIZES)
+    choose_trainable(model, "all")
+    state = torch.load(path, weights_only=True)
+    modules = torch.nn.ModuleList([model, heads])
+    modules.load_state_dict(state["modules"])
+    trained = [p for p in modules.parameters() if p.requires_grad]
+    with torch.no_grad():
+        for parameter, slow in zip(trained, state["average"], strict=bool(state["average"])):
+            parameter.copy_(slow)
+    checkpoint.save(out, model, dialog.tokenizer)
+    return int(state["step"])
+
+
+def calibrate_and_measure(
+    out: Path, validation: PairSet, decoded: Pictures | None = None
+) -> dict[str, dict[str, float]]:
+    """Choose the thresholds on the first half of held-out pairs, measure on the second, by kind of picture.
+
+    Where pictures after the autoencoder are given, the thresholds are chosen on those: they are what the
+    defender meets in use. Writes `thresholds.json` into the checkpoint.
+    """
+    half = len(validation) // 2
+    sources = {"rendered": (validation.clean, validation.flawed)}
+    if decoded is not None:
+        sources["after the autoencoder"] = decoded
+    chosen = list(sources)[-1]
+    first = TabletopSamples(_part(validation, 0, half, sources[chosen]))
+    checkpoint.save_thresholds(out, calibrate(LegionDefender.load(out), first))
+    defender = LegionDefender.load(out)
+    figures = {}
+    for name, pictures in sources.items():
+        rest = _part(validation, half, len(validation), pictures)
+        figures[name] = evaluate(defender, TabletopSamples(rest, real=name == "rendered"))
+    return figures
+
+
+def _part(pairs: PairSet, start: int, stop: int, pictures: Pictures) -> PairSet:
+    """Pairs start..stop-1 with other pictures in place of their own."""
+    clean, flawed = pictures
+    return PairSet(clean[start:stop], flawed[start:stop], pairs.masks[start:stop], pairs.facts[start:stop])
 
 
 def _spoken(facts: dict[str, object]) -> Sequence[str]:
