@@ -204,7 +204,7 @@ def train(
 
 
 def snapshot(pairs: PairSet, build: Path, out: Path) -> int:
-    """Write stage 1's best weights so far (the moving average) as a checkpoint; returns the step they are from.
+    """Write stage 1's weights so far (their moving average) as a checkpoint; the step they are from.
 
     Raises CheckpointError if stage 1 has not saved anything yet.
     """
