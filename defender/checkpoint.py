@@ -1,9 +1,9 @@
 """A defender on disk: one folder that describes itself.
 
-    config.json         every size and word of the network (defender/config.py)
-    model.safetensors   weights under LEGION's names
-    tokenizer.model     SentencePiece
-    thresholds.json     when a finding counts (may be missing: then defaults)
+config.json         every size and word of the network (defender/config.py)
+model.safetensors   weights under LEGION's names
+tokenizer.model     SentencePiece
+thresholds.json     when a finding counts (may be missing: then defaults)
 """
 
 from __future__ import annotations

@@ -193,8 +193,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return tuple(value)
     if hint is float and isinstance(value, int):
         return float(value)
-    if hint in (int, float, str) and (not isinstance(value, hint) or isinstance(value, bool)) or (
-        hint is bool and not isinstance(value, bool)
+    if (
+        hint in (int, float, str)
+        and (not isinstance(value, hint) or isinstance(value, bool))
+        or (hint is bool and not isinstance(value, bool))
     ):
         raise CheckpointError(f"config.json: {where} must be {hint.__name__}, not {value!r}")
     return value

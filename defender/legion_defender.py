@@ -34,6 +34,7 @@ class LegionDefender:
         self.model, self.dialog = loaded.model, loaded.dialog
         self.thresholds, self.digest, self.batch_size = loaded.thresholds, loaded.digest, batch_size
         artifact, clean = self.dialog.first_ids(OPENING, CLEAN_ANSWER)
+        self._prompt = torch.tensor(self.dialog.prompt, device=self.model.device)
         self._branch = Branch(artifact, clean, self.thresholds.artifact_probability)
 
     @classmethod
@@ -63,6 +64,15 @@ class LegionDefender:
                 raise ModelError(f"the defender failed ({reason}): try a smaller batch size") from error
         return results
 
+    @torch.no_grad()
+    def artifact_probability(self, images: Sequence[Image]) -> list[float]:
+        """How much the network is inclined to say that there are artifacts, 0..1, before any threshold."""
+        return [
+            share
+            for start in range(0, len(images), self.batch_size)
+            for share in self._open(images[start : start + self.batch_size]).tolist()
+        ]
+
     def describe(self) -> Mapping[str, object]:
         """What a record needs to diagnose again: checkpoint, thresholds, arithmetic."""
         weight = self.model.lm_head.weight
@@ -75,13 +85,21 @@ class LegionDefender:
             "instruction": self.dialog.config.instruction,
         }
 
+    def _look(self, images: Sequence[Image]) -> tuple[Tensor, Tensor]:
+        size = self.model.config.vision.image_size
+        return self.model.look(torch.stack([clip_pixels(i, size) for i in images]).to(self.model.device))
+
+    def _open(self, images: Sequence[Image]) -> Tensor:
+        _, patches_BNP = self._look(images)
+        return self.model.generate(
+            patches_BNP, self._prompt, max_new_tokens=1, branch=self._branch
+        ).artifact_B
+
     @torch.no_grad()
     def _diagnose_batch(self, images: Sequence[Image]) -> list[Diagnosis]:
         model, config = self.model, self.model.config
-        clip = torch.stack([clip_pixels(image, config.vision.image_size) for image in images])
-        cls_BP, patches_BNP = model.look(clip.to(model.device))
-        prompt = torch.tensor(self.dialog.prompt, device=model.device)
-        answers = model.generate(patches_BNP, prompt, branch=self._branch)
+        cls_BP, patches_BNP = self._look(images)
+        answers = model.generate(patches_BNP, self._prompt, branch=self._branch)
         masks = self._masks(images, answers)
         synthetic: list[float | None] = [None] * len(images)
         if config.has_detection:

@@ -60,8 +60,9 @@ def test_the_papers_set_of_trainable_parts(model):
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert "lm_head.weight" in trained and "model.embed_tokens.weight" in trained
     assert any("mask_decoder" in name for name in trained)
-    frozen = ("vision_tower", "mm_projector", "image_encoder", "prompt_encoder", "model.layers", "prediction")
+    frozen = ("vision_tower", "mm_projector", "image_encoder", "prompt_encoder", "model.layers", "model.norm")
     assert not [name for name in trained if any(part in name for part in frozen)]
+    assert not [name for name in trained if name.startswith("prediction_head")]
     choose_trainable(model, "all")
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {n for n, _ in model.named_parameters() if n.startswith("prediction_head")}
