@@ -15,8 +15,9 @@ MAX_BATCH = 1024
 PREFECT_DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    # The default of 20 s is close on slow machines: a fresh Prefect home alone took 15 s.
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    # The default of 20 s is close on slow machines, where a fresh Prefect home alone took 15 s; a server that
+    # cannot start at all is given up only after this time.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "60",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
 

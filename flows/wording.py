@@ -70,11 +70,7 @@ def outcome(run: Run) -> str:
         return "No round was finished yet."
     before, after = len(shown[0].diagnosis.findings), len(run.best.diagnosis.findings)
     if run.best.index == shown[0].index:
-        return (
-            "The first picture shows no artifacts."
-            if before == 0
-            else "No later round was better than the first."
-        )
+        return "The first picture shows no artifacts." if before == 0 else _kept_first(shown, before)
     gained = "no artifacts left" if after == 0 else f"{count(after, 'finding')} left"
     return f"From {count(before, 'finding')} in round {shown[0].index} to {gained} in round {run.best.index}."
 
@@ -92,3 +88,9 @@ def listed(words: Sequence[str]) -> str:
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\s*(?:[^\s,]+|,)|\s+$", text)
+
+
+def _kept_first(shown: Sequence[Round], findings: int) -> str:
+    if len(shown) == 1:
+        return f"One round, with {count(findings, 'finding')}."
+    return f"No later round was better than the first, which has {count(findings, 'finding')}."

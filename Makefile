@@ -1,0 +1,55 @@
+# Five words: demo, test, check, train-tabletop, clean. Needs Python 3.11 or later, make, and pip's registry.
+
+PYTHON ?= python3
+PROMPT ?= a red cone on a wooden table
+ROUNDS ?= 3
+SEED ?= 7
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+# On Linux the registry's PyTorch carries CUDA and is several times larger. Without a GPU, name PyTorch's CPU index:
+#     make demo TORCH_INDEX=URL
+# with the URL that the "Get started" page of pytorch.org shows for Linux, Pip, CPU.
+TORCH_INDEX ?=
+TORCH_OPTIONS := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+
+export PROMPT
+
+.PHONY: demo test check train-tabletop clean install install-dev
+
+demo: install
+	@$(BIN)/legion regenerate "$$PROMPT" --rounds $(ROUNDS) --seed $(SEED)
+
+test: install-dev
+	$(BIN)/python -m pytest
+
+check: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layering.py
+
+# Hours on a CPU. Every part resumes where it stopped, so run it again after an interruption.
+train-tabletop: install
+	$(BIN)/legion train data
+	for part in clip autoencoder judge scorer generator defender; do $(BIN)/legion train $$part || exit 1; done
+
+clean:
+	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+# torch goes first: it is the large one, and its index may be another.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.11" >&2; exit 1; }
+	@echo "installing into $(VENV) (a few minutes, once)" >&2
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install $(TORCH_OPTIONS) "torch>=2.8,<2.14"
+	$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install -e ".[dev]"
+	@touch $@

@@ -1,0 +1,32 @@
+"""Order and isolation for the whole suite: fast tests first, then slow ones, then those with a server."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+MARKS_IN_ORDER = ("slow", "prefect")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Stable sort by the latest mark an item carries, so that a broken basic is seen within seconds."""
+    items.sort(
+        key=lambda item: max(
+            (MARKS_IN_ORDER.index(m) + 1 for m in MARKS_IN_ORDER if item.get_closest_marker(m)), default=0
+        )
+    )
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    """No test reads or writes a person's runs."""
+    monkeypatch.setenv("LEGION_HOME", str(tmp_path / "legion-home"))
+    monkeypatch.delenv("LEGION_DATABASE_URL", raising=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_prefect(tmp_path_factory):
+    """Nor a person's Prefect: own home, no server of theirs. Set before anything imports prefect."""
+    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect-home"))
+    os.environ.pop("PREFECT_API_URL", None)
