@@ -13,7 +13,7 @@ stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, TypeVar
@@ -40,8 +40,8 @@ Step: TypeAlias = Literal["paint", "diagnose", "score", "judge", "revise"]
 STEPS: tuple[Step, ...] = ("paint", "diagnose", "score", "judge", "revise")
 
 StepRunner: TypeAlias = Callable[[str, Callable[[], None]], None]
-"""Runs one step's work under a label. It may run the work again if it failed: what was committed is not
-repeated."""
+"""Runs one step's work under a label such as "paint · round 2 · 16 pictures". It may run the work again if it
+failed: what was committed is not repeated."""
 
 T = TypeVar("T")
 
@@ -265,7 +265,7 @@ class _Loop:
                     done += 1
                     self.on_event(StepFinished(state.run_id, step, index, done, total))
 
-        self.run_step(f"round {index}: {step}", work)
+        self.run_step(f"{step} · round {index} · {total} picture{'' if total == 1 else 's'}", work)
 
     def _commit(self, step: Step, index: int, chunk: Sequence[_State]) -> Iterator[_State]:
         """Take one step for a chunk with one model call; yields each run once its result is committed."""
@@ -436,10 +436,3 @@ def _usable_prompt(name: str, prompt: str) -> str:
         return clean_prompt(prompt)
     except InvalidInput as error:
         raise ModelError(f"{name} proposed a prompt that cannot be used: {error}") from error
-
-
-def unknown_words(cases: Sequence[Case], generator: Generator) -> Mapping[str, list[str]]:
-    """Per run id, the words of its prompt that the generator was never taught; runs without any are left
-    out."""
-    found = {case.run_id: generator.unknown_words(case.prompt) for case in cases}
-    return {run_id: words for run_id, words in found.items() if words}
