@@ -51,6 +51,8 @@ class Batch:
     targets: Targets
     dense_B3HW: Tensor
     """Union of the masks by category, on SAM's canvas at the size of its low-resolution masks."""
+    category_M: Tensor
+    """Place in CATEGORIES of each mask, all pictures in a row."""
     is_real_B: Tensor
     """1 real, 0 generated, -1 not known."""
     attributes_BA: Tensor
@@ -81,6 +83,9 @@ class Collator:
             ),
             Targets(labels, tuple(masks_of(s) for s in samples), weight),
             torch.stack([self._dense(s, size) for s, size in zip(samples, resized, strict=True)]),
+            torch.tensor(
+                [CATEGORIES.index(f.category) for s in samples for f in s.findings], dtype=torch.long
+            ),
             torch.tensor([-1 if s.is_real is None else int(s.is_real) for s in samples]),
             torch.tensor([s.attributes for s in samples]).reshape(len(samples), -1),
         )

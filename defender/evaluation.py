@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from contracts.protocols import Defender
 from contracts.records import Diagnosis, Finding, Mask
 from defender.checkpoint import Thresholds
-from defender.datasets import Sample, Samples
+from defender.datasets import Collator, Sample, Samples
 from defender.legion_defender import LegionDefender
+from defender.model import Legion
 
 _CHUNK = 64
 
@@ -92,6 +94,43 @@ def evaluate(defender: Defender, samples: Samples) -> dict[str, float]:
     if true_total:
         figures["F1 over pixels"] = 2 * overlap / max(1, predicted_total + true_total)
     return figures
+
+
+@torch.no_grad()
+def text_guidance(model: Legion, collate: Collator, samples: Samples) -> dict[str, float]:
+    """Does the text guide the masks? F1 per finding with the true answer given, and with prompts exchanged.
+
+    Pictures with two findings or more; "exchanged" gives each finding the [SEG] embedding of the next one of
+    its picture. Equal figures mean that the masks ignore the text.
+    """
+    own: list[float] = []
+    exchanged: list[float] = []
+    several = [i for i in range(len(samples)) if len(samples[i].findings) > 1]
+    model.eval()
+    for chunk in _chunks(several):
+        batch = collate([samples[i] for i in chunk])
+        out = model(batch.inputs)
+        following = _next_of_same_owner(out.owner_M)
+        low_res, _ = model.decode_masks(out.sam_BCgg, out.prompts_MC[following], out.owner_M)
+        others = model.all_full_size(low_res, out.owner_M, batch.inputs.resized, batch.inputs.original)
+        for true, masks, swapped in zip(batch.targets.masks, out.masks, others, strict=True):
+            for t, m, s in zip(true[: len(masks)] > 0, masks > 0, swapped > 0, strict=True):
+                own.append(foreground_f1(m.numpy(), t.numpy()))
+                exchanged.append(foreground_f1(s.numpy(), t.numpy()))
+    if not own:
+        return {}
+    return {"finding F1": float(np.mean(own)), "finding F1, exchanged": float(np.mean(exchanged))}
+
+
+def _next_of_same_owner(owner_M: torch.Tensor) -> torch.Tensor:
+    """Index of the next mask of the same picture, the first one after the last; owners come in order."""
+    owners = owner_M.tolist()
+    first = {owner: i for i, owner in reversed(list(enumerate(owners)))}
+    following = [
+        i + 1 if i + 1 < len(owners) and owners[i + 1] == owner else first[owner]
+        for i, owner in enumerate(owners)
+    ]
+    return torch.tensor(following, dtype=torch.long)
 
 
 def calibrate(defender: LegionDefender, samples: Samples, false_alarms: float = 0.04) -> Thresholds:

@@ -133,6 +133,24 @@ class VisionHeads(nn.Module):
         return 4 * bce + dice_sum(logits_B3HW[there], target_B3HW[there]) / there.sum()
 
 
+class PromptHead(nn.Module):
+    """Asks each [SEG] embedding which category it stands for, so that the masks have something to go by.
+
+    Without it a small network learns to segment whatever is salient and ignores the text: exchanging the
+    embeddings of two findings then leaves the masks as they are. Not part of the finished network.
+    """
+
+    def __init__(self, model: Legion) -> None:
+        super().__init__()
+        self.category = nn.Linear(model.config.sam.out_dim, len(CATEGORIES))
+
+    def loss(self, prompts_MC: Tensor, category_M: Tensor) -> Tensor:
+        """Cross-entropy; 0 where there is no mask, or an answer was cut and masks cannot be counted off."""
+        if len(prompts_MC) == 0 or len(prompts_MC) != len(category_M):
+            return prompts_MC.sum() * 0.0
+        return F.cross_entropy(self.category(prompts_MC).float(), category_M)
+
+
 def pretrain_vision(
     model: Legion, heads: VisionHeads, samples: Samples, collate: Collator, schedule: Schedule, folder: Path
 ) -> Outcome:
@@ -164,6 +182,8 @@ def train_stage1(
     middle of the run; `heads`, if given, add their tasks with a weight that fades to a tenth.
     """
     choose_trainable(model, trainable)
+    torch.manual_seed(schedule.seed)
+    prompt_head = PromptHead(model).to(model.device)
 
     def loss(batch: Batch, progress: float) -> tuple[Tensor, Metrics]:
         output: Output = model(batch.inputs)
@@ -178,11 +198,12 @@ def train_stage1(
         }
         if heads is not None:
             extra, more = heads.loss(output.cls_BP, output.patches_BNP, output.sam_BCgg, batch)
-            total = total + heads_weight * (1 - 0.9 * progress) * extra
-            metrics |= more
+            named = prompt_head.loss(output.prompts_MC, batch.category_M)
+            total = total + heads_weight * (1 - 0.9 * progress) * (extra + named)
+            metrics |= {**more, "named": float(named.detach())}
         return total, metrics
 
-    modules = nn.ModuleList([model] if heads is None else [model, heads])
+    modules = nn.ModuleList([model] if heads is None else [model, heads, prompt_head])
     return _run("stage-1", modules, loss, samples, collate, schedule, folder)
 
 
@@ -343,6 +364,7 @@ def _to(value: Batch, device: torch.device) -> Batch:
             None if targets.weight_BT is None else targets.weight_BT.to(device),
         ),
         value.dense_B3HW.to(device),
+        value.category_M.to(device),
         value.is_real_B.to(device),
         value.attributes_BA.to(device),
     )

@@ -27,6 +27,7 @@ from defender.model import Legion
 from defender.text import Dialog, Tokenizer, render_prompt, train_tokenizer
 from defender.train import (
     Outcome,
+    PromptHead,
     Schedule,
     VisionHeads,
     choose_trainable,
@@ -144,6 +145,10 @@ def prepare(pairs: PairSet, folder: Path, clip_folder: Path | None, seed: int = 
     config: LegionConfig = tabletop_config(tokens.im_start)
     torch.manual_seed(seed)
     model = Legion(config)
+    # SAM's own tokens have variance 1; prompts that start out much smaller are drowned by them and ignored.
+    torch.nn.init.normal_(
+        model.model.text_hidden_fcs[0][2].weight, std=(2 / config.language.hidden_size) ** 0.5
+    )
     if clip_folder is not None:
         take_clip_tower(model, clip_folder)
     return model, Dialog(config, Tokenizer.load(path, tokens))
@@ -215,7 +220,7 @@ def snapshot(pairs: PairSet, build: Path, out: Path) -> int:
     heads = VisionHeads(model, ATTRIBUTE_SIZES)
     choose_trainable(model, "all")
     state = torch.load(path, weights_only=True)
-    modules = torch.nn.ModuleList([model, heads])
+    modules = torch.nn.ModuleList([model, heads, PromptHead(model)])
     modules.load_state_dict(state["modules"])
     trained = [p for p in modules.parameters() if p.requires_grad]
     with torch.no_grad():

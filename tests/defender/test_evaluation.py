@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from contracts.records import Diagnosis, Finding
 from defender import evaluation
@@ -74,6 +75,22 @@ def test_figures_of_a_small_set():
     assert figures["detected"] == 0.5 and figures["false alarms"] == 0.5
     assert figures["category"] == figures["phrase"] == 1.0
     assert figures["real or generated"] == pytest.approx(2 / 3)
+
+
+def test_exchanging_stays_within_a_picture():
+    owners = torch.tensor([0, 0, 0, 2, 3, 3])
+    assert evaluation._next_of_same_owner(owners).tolist() == [1, 2, 0, 3, 5, 4]
+
+
+@pytest.mark.slow
+def test_text_guidance_compares_own_and_exchanged_prompts(model, collate, samples):
+    figures = evaluation.text_guidance(model, collate, samples)
+    assert set(figures) == {"finding F1", "finding F1, exchanged"}
+    with torch.no_grad():  # a network whose masks ignore the text
+        model.model.text_hidden_fcs[0][2].weight.zero_()
+    figures = evaluation.text_guidance(model, collate, samples)
+    assert figures["finding F1"] == pytest.approx(figures["finding F1, exchanged"])
+    assert evaluation.text_guidance(model, collate, [s for s in samples if not s.findings]) == {}
 
 
 @pytest.mark.slow
