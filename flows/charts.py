@@ -27,7 +27,7 @@ def nice_ticks(low: float, high: float, wanted: int = 4, whole: bool = False) ->
     >>> nice_ticks(0.13, 0.87)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     """
-    if not high > low:
+    if high - low < 1e-4 * max(abs(low), abs(high), 1e-3):  # rounding noise is no curve
         margin = 1.0 if whole else abs(low) * 0.1 or 0.5
         low, high = max(0.0, low - margin) if whole else low - margin, high + margin
     raw = (high - low) / wanted

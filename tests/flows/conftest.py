@@ -1,0 +1,41 @@
+"""Scripted tools in the place of real ones, so that the command line runs without weights."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+from flow_samples import ScriptedDefender, ScriptedGenerator, ScriptedModifier, ScriptedScorer, Shelf
+
+import flows
+from controller.regeneration import RegenerationTools
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def tools() -> RegenerationTools:
+    generator = ScriptedGenerator()
+    return RegenerationTools(
+        generator=generator,
+        defender=ScriptedDefender(generator),
+        selection_scorer=ScriptedScorer(generator),
+        reporting_scorers=(ScriptedScorer(generator, "clip"),),
+        modifier=ScriptedModifier(),
+    )
+
+
+@pytest.fixture
+def scripted(tools, tmp_path, monkeypatch) -> RegenerationTools:
+    """`flows.assemble` hands out scripted tools, and the current folder is an empty one."""
+    module = types.ModuleType("flows.assemble")
+    module.regeneration_tools = lambda profile: tools  # type: ignore[attr-defined]
+    module.defender = lambda profile: tools.defender  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "flows.assemble", module)
+    monkeypatch.setattr(flows, "assemble", module, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tools

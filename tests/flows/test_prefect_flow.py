@@ -1,0 +1,103 @@
+"""The flow on a temporary server: the plain loop's result, tasks with plain names, one gallery per run."""
+
+from __future__ import annotations
+
+import pytest
+
+from contracts.errors import LegionError, ModelError, RemoteError
+from flows.jobs import execute, make_job
+from flows.profiles import load_profile
+from flows.settings import prepare_prefect
+from memory_bank import open_memory_bank
+
+pytestmark = pytest.mark.prefect
+
+
+@pytest.fixture(scope="module")
+def server():
+    prepare_prefect()
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def job(prompts, run_id):
+    return make_job("tabletop", load_profile("tabletop"), prompts, run_id, seed=7, rounds=3)
+
+
+def rows(run):
+    return [(r.index, r.prompt, r.seed, r.image, r.scores, r.verdict, r.revision) for r in run.rounds]
+
+
+def test_the_flow_gives_what_the_plain_loop_gives(server, scripted, tmp_path, monkeypatch) -> None:
+    from prefect.artifacts import Artifact
+    from prefect.client.orchestration import get_client
+
+    from flows.regeneration import regenerate_with_prefect
+
+    events = []
+    flown = regenerate_with_prefect(job(["a red cone", "a blue ball"], "flown"), events.append)
+    monkeypatch.setenv("LEGION_HOME", str(tmp_path / "other"))
+    plain = execute(job(["a red cone", "a blue ball"], "flown"), scripted, open_memory_bank())
+    assert [rows(run) for run in flown] == [rows(run) for run in plain]
+    assert events
+
+    gallery = Artifact.get("gallery-flown-1")
+    assert gallery is not None and str(gallery.data).count("data:image/jpeg") == 3
+    with get_client(sync_client=True) as client:
+        (flow_run,) = [run for run in client.read_flow_runs() if run.name == "2 prompts · flown-1"]
+        assert flow_run.state is not None and flow_run.state.is_completed()
+
+
+def test_tasks_are_named_in_plain_words_and_keep_nothing(server) -> None:
+    from prefect import flow
+    from prefect.context import TaskRunContext
+
+    from flows.regeneration import run_as_task
+
+    seen = []
+
+    @flow
+    def watched() -> None:
+        def work() -> None:
+            context = TaskRunContext.get()
+            assert context is not None
+            seen.append((context.task.name, context.task_run.name, context.persist_result))
+
+        run_as_task("paint", "paint · round 2 · 16 pictures", work)
+
+    watched()
+    assert seen == [("paint", "paint · round 2 · 16 pictures", False)]
+
+
+@pytest.mark.parametrize(("error", "tries"), [(RemoteError("busy"), 2), (ModelError("broken"), 1)])
+def test_only_remote_errors_are_tried_again(server, monkeypatch, error, tries) -> None:
+    from prefect import flow
+
+    from flows import regeneration
+
+    monkeypatch.setattr(regeneration, "RETRY_DELAYS", [0])
+    calls = []
+
+    @flow
+    def failing() -> None:
+        def work() -> None:
+            calls.append(1)
+            raise error
+
+        regeneration.run_as_task("paint", "paint · round 1 · 1 picture", work)
+
+    with pytest.raises(type(error), match=str(error)):
+        failing()
+    assert len(calls) == tries
+
+
+def test_a_server_that_cannot_be_reached_is_one_line(server) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.regeneration import start_server
+
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        with pytest.raises(LegionError, match="add --no-prefect to run without it"):
+            start_server()

@@ -1,0 +1,120 @@
+"""Word differences, console pieces, the gallery's Markdown and the score curves."""
+
+from __future__ import annotations
+
+import dataclasses
+import xml.etree.ElementTree as xml
+
+import pytest
+from flow_samples import sample_run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.regeneration import STEPS, StepFinished
+from flows.charts import Point, curve, nice_ticks
+from flows.console import difference_text, note_unknown, share_done
+from flows.gallery import gallery, gallery_key, plain
+from flows.settings import prepare_prefect
+from flows.wording import listed, outcome, reason_words, verdict_words, word_difference
+
+
+@given(st.text("ab ,", max_size=30), st.text("ab ,", max_size=30))
+def test_a_difference_holds_both_texts(before, after) -> None:
+    pieces = word_difference(before, after)
+    assert "".join(p.text for p in pieces if p.kind != "added") == before
+    assert "".join(p.text for p in pieces if p.kind != "removed") == after
+
+
+def test_a_difference_is_by_words() -> None:
+    pieces = word_difference("a red cone", "a red cone, natural shadow")
+    assert [(p.kind, p.text) for p in pieces] == [("same", "a red cone"), ("added", ", natural shadow")]
+    assert difference_text("a red cone", "a blue cone, x").plain == "a [-red] [+blue] cone, [+x]"
+
+
+def test_outcomes_are_sentences(shelf) -> None:
+    run = sample_run(shelf)
+    assert outcome(run) == "From 2 findings in round 1 to no artifacts left in round 3."
+    assert outcome(dataclasses.replace(run, rounds=run.rounds[:1])) == "One round, with 2 findings."
+    assert outcome(dataclasses.replace(run, rounds=run.rounds[:2])).startswith("No later round was better")
+    assert outcome(dataclasses.replace(run, rounds=run.rounds[2:])) == "The first picture shows no artifacts."
+    assert outcome(dataclasses.replace(run, rounds=())) == "No round was finished yet."
+    assert [verdict_words(run, item) for item in run.rounds] == ["accepted", "rolled back", "best"]
+
+
+def test_a_verdict_is_not_said_twice(shelf) -> None:
+    item = sample_run(shelf).rounds[1]
+    assert item.verdict
+    twice = dataclasses.replace(item, verdict=dataclasses.replace(item.verdict, reason="rolled back: worse"))
+    assert reason_words(twice) == "worse"
+
+
+def test_unknown_words_are_listed(capsys) -> None:
+    note_unknown("a zorp", [])
+    assert capsys.readouterr().err == ""
+    note_unknown("a zorp", ["zorp"])
+    assert (
+        capsys.readouterr().err
+        == "note: 'zorp' is a word the model does not know, in \"a zorp\"; it paints what it can\n"
+    )
+    assert listed(["a", "b", "c"]) == "'a', 'b' and 'c'"
+
+
+@given(st.floats(-1e3, 1e3), st.floats(0, 1e3), st.booleans())
+def test_ticks_enclose_the_values_and_are_few(low, span, whole) -> None:
+    if whole:
+        low, span = float(abs(round(low))), float(round(span))
+    ticks = nice_ticks(low, low + span, whole=whole)
+    step = ticks[1] - ticks[0]
+    assert ticks[0] <= low + 1e-6 * step and ticks[-1] >= low + span - 1e-6 * step
+    assert 2 <= len(ticks) <= 12
+    assert not whole or all(tick == round(tick) for tick in ticks)
+
+
+def test_a_curve_is_well_formed_and_higher_is_higher() -> None:
+    svg = curve(
+        'a "b" <c>', [Point(1, 0.2, True, False), Point(2, 0.1, False, False), Point(3, 0.9, True, True)]
+    )
+    root = xml.fromstring(str(svg))
+    dots = [node for node in root.iter("circle") if "dot" in node.attrib["class"]]
+    heights = [float(dot.attrib["cy"]) for dot in dots]
+    assert heights[2] < heights[0] < heights[1]
+    assert [dot.attrib["class"] for dot in dots] == ["dot kept", "dot rolled", "dot kept"]
+    assert len([node for node in root.iter("circle") if node.attrib["class"] == "ring"]) == 1
+
+
+def test_the_gallery_has_a_row_per_round_with_small_pictures(shelf) -> None:
+    text = gallery(sample_run(shelf, prompt="a | red <b>cone</b>"), shelf)
+    rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) == 3
+    assert all(len(row.split("data:image/jpeg")[1].split(")")[0]) <= 64 * 1024 for row in rows)
+    assert "<b>" not in text and "\\|" in text
+    assert "no artifacts found" in rows[2] and "rolled back" in rows[1]
+
+
+def test_markdown_of_others_is_inert() -> None:
+    assert plain("![x](http://y) `a`\n| b") == "\\!\\[x\\]\\(http://y\\) \\`a\\` \\| b"
+
+
+def test_gallery_keys_are_accepted_by_prefect() -> None:
+    assert gallery_key("20261121-Red_cone.7F") == "gallery-20261121-red-cone-7f"
+
+
+def test_the_bar_moves_from_nothing_to_everything() -> None:
+    shares = [
+        share_done(StepFinished("x", step, index, done, 2), 3)
+        for index in (1, 2, 3)
+        for step in STEPS
+        for done in (1, 2)
+    ]
+    assert shares == sorted(shares) and 0 < shares[0] and shares[-1] == pytest.approx(1)
+
+
+def test_prefect_is_quiet_and_offline_unless_a_person_says_otherwise() -> None:
+    env = {"PREFECT_LOGGING_LEVEL": "DEBUG"}
+    prepare_prefect(environ=env)
+    assert env["PREFECT_LOGGING_LEVEL"] == "DEBUG"
+    assert env["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false" and env["DO_NOT_TRACK"] == "1"
+    assert int(env["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"]) > 20
+    loud: dict[str, str] = {}
+    prepare_prefect(verbose=True, environ=loud)
+    assert "PREFECT_LOGGING_LEVEL" not in loud
