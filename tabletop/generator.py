@@ -67,6 +67,7 @@ def build_scheduler() -> DDIMScheduler:
         prediction_type="v_prediction",
         clip_sample=False,
         set_alpha_to_one=True,
+        steps_offset=1,
         timestep_spacing="trailing",
     )
 

@@ -26,7 +26,7 @@ from tabletop.data import PairSet
 from tabletop.scenes import COLORS, SHAPES, SURFACES, Scene
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
-SCHEDULE = Schedule(steps=1_200, learning_rate=4e-4, seed=41, warmup=60, weight_decay=0.05, ema_decay=0.995)
+SCHEDULE = Schedule(steps=400, learning_rate=4e-4, seed=41, warmup=40, weight_decay=0.05, ema_decay=0.99)
 BATCH = 48
 PAIRS = 16_000
 SCALE = 30.0
