@@ -28,7 +28,7 @@ def nice_ticks(low: float, high: float, wanted: int = 4, whole: bool = False) ->
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     """
     if high - low < 1e-4 * max(abs(low), abs(high), 1e-3):  # rounding noise is no curve
-        margin = 1.0 if whole else abs(low) * 0.1 or 0.5
+        margin = 1.0 if whole else abs(low) * 0.1 if abs(low) > 1e-6 else 0.5
         low, high = max(0.0, low - margin) if whole else low - margin, high + margin
     raw = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(raw))

@@ -1,0 +1,90 @@
+"""Assembly: every part of a profile reaches its loader, once per process, and missing weights are named."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from flow_samples import ScriptedDefender, ScriptedGenerator, ScriptedScorer
+
+from contracts.errors import CheckpointError
+from flows.profiles import BUNDLED, load_profile
+
+pytestmark = pytest.mark.slow  # importing the concrete classes imports torch and diffusers
+
+
+@pytest.fixture
+def profile_file(tmp_path) -> Path:
+    text = (BUNDLED / "tabletop.toml").read_text(encoding="utf-8")
+    for part in ("generator", "defender", "scorer", "clip"):
+        (tmp_path / "tabletop" / "weights" / part).mkdir(parents=True)
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def assemble():
+    from flows import assemble
+
+    assemble.regeneration_tools.cache_clear()
+    assemble.defender.cache_clear()
+    yield assemble
+    assemble.regeneration_tools.cache_clear()
+    assemble.defender.cache_clear()
+
+
+def test_every_part_reaches_its_loader_once(assemble, profile_file, monkeypatch) -> None:
+    profile, loaded = load_profile(str(profile_file)), []
+
+    class Painter(ScriptedGenerator):
+        def fits(self, prompt: str) -> bool:
+            return len(prompt) < 20
+
+    painter = Painter()
+
+    def load_painter(path, **options):
+        loaded.append(("generator", str(path), options))
+        return painter
+
+    def load_defender(path, device):
+        loaded.append(("defender", str(path), device))
+        return ScriptedDefender(painter)
+
+    def load_scorer(path, name, device):
+        loaded.append((name, str(path), device))
+        return ScriptedScorer(painter, name)
+
+    monkeypatch.setattr(assemble.DiffusersGenerator, "load", load_painter)
+    monkeypatch.setattr(assemble.LegionDefender, "load", load_defender)
+    monkeypatch.setattr(assemble.ClipScorer, "load", load_scorer)
+    tools = assemble.regeneration_tools(str(profile_file))
+    assert assemble.regeneration_tools(str(profile_file)) is tools
+    section = profile.generator
+    options = {
+        "steps": section.steps,
+        "guidance_scale": section.guidance_scale,
+        "device": profile.device,
+        "dtype": section.dtype,
+        "batch_size": section.batch_size,
+    }
+    assert loaded == [
+        ("generator", section.path, options),
+        ("defender", profile.defender.path, profile.device),
+        ("preference", profile.selection_scorer.path, profile.device),
+        ("clip", profile.reporting_scorers[0].path, profile.device),
+    ]
+    assert [scorer.name for scorer in tools.scorers] == ["preference", "clip"]
+    assert tools.modifier.lexicon.name == profile.modifier.lexicon and tools.modifier.fits("short")
+    assert not tools.modifier.fits("x" * 20)
+    assert dataclasses.is_dataclass(tools)
+
+
+@pytest.mark.parametrize("part", ["generator", "defender"])
+def test_missing_weights_are_named(assemble, profile_file, part) -> None:
+    (profile_file.parent / "tabletop" / "weights" / part).rmdir()
+    with pytest.raises(CheckpointError, match=f"the {part}'s weights are missing"):
+        assemble.regeneration_tools(str(profile_file)) if part == "generator" else assemble.defender(
+            str(profile_file)
+        )
