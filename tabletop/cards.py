@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from tabletop.trainer import Outcome, Schedule, describe
+from tabletop.trainer import Outcome, describe
 
 _PURPOSE = {
     "clip": "Tiny CLIP of the tabletop world: the generator's text encoder, the defender's vision tower.",
@@ -20,7 +21,7 @@ _PURPOSE = {
 def write(
     name: str,
     folder: Path,
-    schedule: Schedule,
+    schedule: Any,
     outcome: Outcome,
     pairs: int,
     figures: Mapping[str, float],

@@ -138,8 +138,7 @@ def attributes(scene: Scene) -> tuple[int, int, int]:
 
 
 def add_unknown_words(caption: str, rng: np.random.Generator) -> str:
-    """Put one to three made-up words somewhere, so that the model learns to pass over what it does not know.
-    """
+    """Put one to three made-up words somewhere, so that the model learns to ignore what it does not know."""
     words = caption.split(" ")
     for _ in range(int(rng.integers(1, 4))):
         made_up = "".join(chr(97 + int(c)) for c in rng.integers(26, size=int(rng.integers(3, 10))))

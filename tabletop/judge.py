@@ -119,8 +119,7 @@ def train_judge(
 
 
 def _augmented(images: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    """Slight changes of brightness and a little noise: the generator's pictures are never quite a render's.
-    """
+    """Slightly other brightness and a little noise: generated pictures are never quite renders."""
     x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
     n = len(images)
     gain = torch.from_numpy(rng.uniform(0.93, 1.07, (n, 1, 1, 1)).astype(np.float32))

@@ -59,8 +59,7 @@ def render(
     solids: Sequence[Geometry] | None = None,
     shadows: Sequence[ShadowMode] | None = None,
 ) -> Rendering:
-    """Paint a scene at size x size pixels, with changed solids or shadows where given (one for each solid).
-    """
+    """Paint a scene at size x size pixels, with changed solids or shadows (one for each solid) if given."""
     shapes = list(solids) if solids is not None else [geometry(s) for s in scene.solids]
     modes = list(shadows) if shadows is not None else ["true"] * len(shapes)
     rays = _rays(size * SUPERSAMPLING)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,9 +129,10 @@ def learning_rate(step: int, schedule: Schedule) -> float:
     return schedule.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
-def describe(schedule: Schedule, outcome: Outcome) -> dict[str, object]:
+def describe(schedule: Any, outcome: Outcome) -> dict[str, object]:
     """What a model card says about a run."""
-    facts = {k: v for k, v in asdict(schedule).items() if k not in ("max_seconds", "save_every", "log_every")}
+    practical = ("max_seconds", "pause_after", "save_every", "log_every")
+    facts = {k: v for k, v in asdict(schedule).items() if k not in practical}
     return {**facts, "trained_steps": outcome.step, "training_seconds": round(outcome.seconds)}
 
 

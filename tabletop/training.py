@@ -120,19 +120,31 @@ def train_generator(args: argparse.Namespace) -> None:
 
 def train_defender(args: argparse.Namespace) -> None:
     """The small LEGION; its last stage needs the generator's pictures and is left out until there is one."""
+    from tabletop import cards
     from tabletop import train_defender as recipe
+    from tabletop.trainer import Outcome
 
     pairs = data.load("train", recipe.PAIRS, args.data)
     generated = _painted(args) if (args.build / "generator" / FINISHED).exists() else None
-    recipe.train(
-        pairs,
-        args.build / "defender",
-        args.weights / "defender",
-        clip_folder=args.weights / "clip",
-        decoded=_reconstructed(args, "train", recipe.PAIRS),
-        generated=generated,
-        plan=recipe.Plan().paused_after(args.max_seconds),
+    plan = recipe.Plan().paused_after(args.max_seconds)
+    decoded = _reconstructed(args, "train", recipe.PAIRS)
+    folder, out = args.build / "defender", args.weights / "defender"
+    outcomes = recipe.train(
+        pairs, folder, out, clip_folder=args.weights / "clip", decoded=decoded, generated=generated, plan=plan
     )
+    if not all(outcome.finished for outcome in outcomes.values()):
+        return
+    held_out = data.load("validation", 1_000, args.data)
+    measured = recipe.calibrate_and_measure(out, held_out, _reconstructed(args, "validation", 1_000))
+    figures = {f"{name} ({how})": v for how, values in measured.items() for name, v in values.items()}
+    seconds = sum(_last_logged(folder / f"{part}.jsonl") for part in ("warm-up", "stage-1", "stage-2"))
+    outcome = Outcome(plan.stage_1.steps, True, seconds)
+    cards.write("defender", out, plan.stage_1, outcome, recipe.PAIRS, figures)
+
+
+def _last_logged(path: Path) -> float:
+    """Seconds of training at the last line of a log; 0 if there is none."""
+    return float(json.loads(path.read_text().splitlines()[-1])["seconds"]) if path.exists() else 0.0
 
 
 def _painted(args: argparse.Namespace) -> NDArray[np.uint8]:
