@@ -59,5 +59,7 @@ def _present(path: str, part: str) -> Path:
     """The folder, if there is one: a missing path is no reason to ask a hub for a model of that name."""
     folder = Path(path)
     if not folder.is_dir():
-        raise CheckpointError(f"the {part}'s weights are missing: there is no folder {folder}")
+        raise CheckpointError(
+            f"the {part}'s weights are missing: {folder} is no folder; `make train-tabletop` makes the bundled ones"
+        )
     return folder

@@ -43,7 +43,9 @@ def curve(name: str, points: Sequence[Point], whole: bool = False) -> Markup:
 
     `points` may not be empty and holds finite values.
     """
-    ticks = nice_ticks(min(p.value for p in points), max(p.value for p in points), whole=whole)
+    values = [point.value for point in points]
+    # Counts are read against zero.
+    ticks = nice_ticks(0.0 if whole else min(values), max(values), whole=whole)
     body = [_grid(ticks), _round_labels(points), _line(points, ticks)]
     body += [_dot(point, points, ticks) for point in points]
     told = ", ".join(f"round {p.round}: {p.value:.3g}" for p in points)
