@@ -60,6 +60,6 @@ def _present(path: str, part: str) -> Path:
     folder = Path(path)
     if not folder.is_dir():
         raise CheckpointError(
-            f"the {part}'s weights are missing: {folder} is no folder; `make train-tabletop` makes the bundled ones"
+            f"the {part}'s weights are missing in {folder}: `make train-tabletop` makes the bundled ones"
         )
     return folder
