@@ -25,7 +25,7 @@ from contracts.records import Image, Score
 from controller.checkpoints import weights_digest
 
 DIGITS = 6
-"""Decimals that are kept. Those behind depend on the batch's size, the machine and its number of threads."""
+"""Decimals that are kept; those behind are rounding noise of float32."""
 REMEMBERED = 4096
 """Prompts whose features are kept: the loop scores every round against the same prompt."""
 
@@ -94,12 +94,15 @@ class ClipScorer:
         self.name = name
         self._model = model.train(False)
         self._tokenizer, self._prepare, self._version = tokenizer, preprocessing, version
-        self._batch_size = batch_size
+        # Kernels are chosen by the batch's size and differ in the seventh digit. On a CPU, where a batch saves little,
+        # pictures go one at a time, so that a score is the same alone and in a batch.
+        self._batch_size = 1 if torch.device(model.device).type == "cpu" else batch_size
         self._texts: OrderedDict[str, torch.Tensor] = OrderedDict()
 
     @classmethod
     def load(cls, path: Path | str, name: str, device: str = "cpu", batch_size: int = 32) -> ClipScorer:
-        """A CLIP folder: weights, tokenizer, preprocessing. Raises CheckpointError, InvalidInput."""
+        """A CLIP folder: weights, tokenizer, preprocessing; `batch_size` pictures at once on a GPU. Raises
+        CheckpointError, InvalidInput."""
         folder = Path(path)
         if batch_size < 1:
             raise InvalidInput(f"batch size {batch_size} cannot be used: choose 1 or more")
