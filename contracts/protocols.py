@@ -1,4 +1,5 @@
-"""What a part must do to take its place in a loop. Everything works on batches; a single item is a batch of one.
+"""What a part must do to take its place in a loop. Everything works on batches; a single item is a batch
+of one.
 
 Results may not depend on what else is in the batch.
 """
@@ -13,6 +14,7 @@ from contracts.records import (
     Diagnosis,
     GenerationRequest,
     Image,
+    InpaintRequest,
     Revision,
     RevisionRequest,
     Round,
@@ -32,6 +34,25 @@ class Generator(Protocol):
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Words the model was never taught, in order; empty where the model's vocabulary is open."""
+        ...
+
+    def describe(self) -> Mapping[str, object]:
+        """Name, checkpoint digest, steps, guidance scale, dtype: what a record needs to paint it again."""
+        ...
+
+
+class Inpainter(Protocol):
+    """Crop, mask and prompt -> the crop with the masked part painted anew."""
+
+    name: str
+    native_size: tuple[int, int]
+    """Width and height the model paints best at, multiples of `alignment`."""
+    alignment: int
+    """Both sides of a crop must be multiples of this."""
+
+    def inpaint(self, requests: Sequence[InpaintRequest]) -> list[Image]:
+        """One uint8 picture per request, of its crop's size, in order. Pixels outside the mask may differ
+        from the crop's: whoever pastes the result takes none of them."""
         ...
 
     def describe(self) -> Mapping[str, object]:

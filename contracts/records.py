@@ -110,6 +110,48 @@ class GenerationRequest:
     negative_prompt: str = ""
 
 
+@dataclass(frozen=True, eq=False)
+class RegionPlan:
+    """One area to repair: what is wrong there, which pixels may change, and how it goes to the painter.
+
+    All arrays have the picture's size (H, W).
+    """
+
+    findings: tuple[Finding, ...]
+    """What the repair answers; more than one if their masks were merged, none if a person drew the area."""
+    core: Mask
+    """Where the flaw is, without protected pixels."""
+    weights: NDArray[np.uint8]
+    """Share of the painted pixel in the result, in 255ths: 255 in the core, falling to 0 across the
+    feather."""
+    crop: Box
+    """What the painter sees: the support and some context, inside the picture."""
+    target: tuple[int, int]
+    """Width and height at which the painter paints the crop."""
+    gain: float
+    """Severity per painted pixel, 0..n for n findings: regions with more of it are repaired first."""
+
+    @property
+    def support(self) -> Mask:
+        """Every pixel that is allowed to change."""
+        return self.weights > 0
+
+
+@dataclass(frozen=True, eq=False)
+class InpaintRequest:
+    """One crop to repaint."""
+
+    image: Image
+    """The crop at the painter's size: uint8 (h, w, 3)."""
+    mask: Mask
+    """(h, w), true where the painter paints; the rest is context."""
+    prompt: str
+    seed: int
+    negative_prompt: str = ""
+    strength: float = 1.0
+    """How much of the picture under the mask is given up for noise, above 0 up to 1."""
+
+
 @dataclass(frozen=True)
 class RevisionRequest:
     """What a prompt modifier may look at."""

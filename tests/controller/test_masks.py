@@ -58,7 +58,7 @@ def test_every_part_is_connected():
     assert [int(part.sum()) for part in masks.components(spot("#.#", "#.#", "###"))] == [7]
 
 
-def test_parts_within_a_gap_are_one():
+def test_parts_within_reach_are_one():
     mask = spot("##..#.....#")
     assert len(masks.components(mask)) == 3
-    assert [int(part.sum()) for part in masks.components(mask, gap=3)] == [3, 1]
+    assert [int(part.sum()) for part in masks.components(mask, reach=1)] == [3, 1]
