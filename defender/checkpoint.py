@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from contracts.errors import CheckpointError
 from defender.config import LegionConfig
 from defender.model import Legion
+from defender.tensor_files import misfits, open_file
 from defender.text import Dialog, Tokenizer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -117,21 +117,8 @@ def load(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) 
 
 def fill(model: Legion, weights: Mapping[str, Tensor], source: str) -> None:
     """Give `weights` to the network. Raises CheckpointError that lists every name that does not fit."""
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    complaints = [
-        _complaint("missing", [name for name in expected if name not in weights]),
-        _complaint("unexpected", [name for name in weights if name not in expected]),
-        _complaint(
-            "of another shape",
-            [
-                f"{name} {tuple(weights[name].shape)} instead of {shape}"
-                for name, shape in expected.items()
-                if name in weights and tuple(weights[name].shape) != shape
-            ],
-        ),
-    ]
-    if any(complaints):
-        raise CheckpointError(f"{source} does not fit its config.json: {'; '.join(filter(None, complaints))}")
+    if wrong := misfits(model.state_dict(), weights):
+        raise CheckpointError(f"{source} does not fit its config.json: {wrong}")
     model.load_state_dict(weights, assign=True)
     model.restore_buffers()
 
@@ -146,10 +133,6 @@ def digest_files(paths: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def _complaint(what: str, names: list[str]) -> str:
-    return f"{len(names)} {what} ({', '.join(names)})" if names else ""
-
-
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -159,11 +142,9 @@ def _read(path: Path) -> str:
 
 
 def _read_weights(path: Path, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
-    if not path.exists():
-        raise CheckpointError(f"cannot read {path} (no such file): is it a defender checkpoint?")
-    try:
-        with safe_open(path, framework="pt", device=device) as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged ({error}): get the checkpoint again") from error
-    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
+    weights = {}
+    for name, stored in open_file(path).items():
+        # A tensor of the right type stays in the file's map; a converted one leaves nothing of it behind.
+        value = stored.read()
+        weights[name] = value.to(device, dtype if value.is_floating_point() else None)
+    return weights

@@ -1,0 +1,222 @@
+"""Files of named weights, read and written one tensor at a time: safetensors, and other people's pickles.
+
+Pickles are opened with `weights_only=True`, so code inside one is refused and never runs. Nothing here holds
+more than one file's map and one tensor, whatever the size of the checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from contracts.errors import CheckpointError
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""Types by their names in a safetensors header."""
+
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor that has not been read yet."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    source: str
+    """What to call the place it comes from, for a message."""
+    read: Callable[[], Tensor]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the numbers themselves."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+def open_folder(folder: Path) -> dict[str, Stored]:
+    """All weights of a folder in Hugging Face's layout: one file, or shards with an index; pickle or not.
+
+    Raises CheckpointError, in one line, on a missing shard or a file that cannot be used.
+    """
+    for index_name, single in (
+        ("model.safetensors.index.json", "model.safetensors"),
+        ("pytorch_model.bin.index.json", "pytorch_model.bin"),
+    ):
+        if (folder / index_name).exists():
+            return _open_shards(folder, folder / index_name)
+        if (folder / single).exists():
+            return open_file(folder / single)
+    raise CheckpointError(
+        f"{folder} has no weights (model.safetensors, pytorch_model.bin or an index of shards): "
+        "is it a checkpoint folder?"
+    )
+
+
+def open_file(path: Path) -> dict[str, Stored]:
+    """The weights of one file, by name. Raises CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(f"cannot read {path} (no such file): get the checkpoint again")
+    return _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickle(path)
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Stored]) -> None:
+    """Write a file of `tensors`, reading each when its turn comes, and give it its name only when whole.
+
+    Wide types come first, so that every tensor lies at a multiple of its own item size.
+    """
+    order = sorted(tensors, key=lambda name: -tensors[name].dtype.itemsize)
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in order:
+        stored = tensors[name]
+        begin, end = end, end + stored.bytes
+        header[name] = {
+            "dtype": _NAMES[stored.dtype],
+            "shape": list(stored.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    partial = path.with_name(path.name + ".tmp")
+    with partial.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            tensor = tensors[name].read().contiguous().reshape(-1)
+            file.write(tensor.view(torch.uint8).numpy().data)
+            del tensor
+    partial.replace(path)
+    _load_pickle.cache_clear()
+
+
+def _open_shards(folder: Path, index: Path) -> dict[str, Stored]:
+    try:
+        placed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = sorted(set(placed.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index} is not an index of shards: get the checkpoint again") from error
+    if strange := [name for name in files if not isinstance(name, str) or Path(name).name != name]:
+        raise CheckpointError(f"{index} names a shard outside its folder ({strange[0]}): refused")
+    if missing := [name for name in files if not (folder / name).is_file()]:
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} of {len(files)} shards ({', '.join(missing)}): get them again"
+        )
+    found: dict[str, Stored] = {}
+    for name in files:
+        found.update(open_file(folder / name))
+    if absent := sorted(set(placed) - set(found)):
+        raise CheckpointError(
+            f"{folder}: {len(absent)} weights of the index are in no shard ({', '.join(absent)}): "
+            "download the shards again"
+        )
+    return found
+
+
+def _open_safetensors(path: Path) -> dict[str, Stored]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return {
+                name: Stored(
+                    tuple(part.get_shape()),
+                    DTYPES.get(part.get_dtype(), torch.uint8),
+                    path.name,
+                    _safetensors_reader(path, name),
+                )
+                for name, part in slices.items()
+            }
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): get the checkpoint again") from error
+
+
+def _safetensors_reader(path: Path, name: str) -> Callable[[], Tensor]:
+    def read() -> Tensor:
+        # The file is opened for each tensor: a map that stayed open would keep all pages it ever touched.
+        with safe_open(path, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+        return tensor
+
+    return read
+
+
+def _open_pickle(path: Path) -> dict[str, Stored]:
+    tensors = _load_pickle(path)
+    return {
+        name: Stored(tuple(tensor.shape), tensor.dtype, path.name, _pickle_reader(path, name))
+        for name, tensor in tensors.items()
+    }
+
+
+def _pickle_reader(path: Path, name: str) -> Callable[[], Tensor]:
+    return lambda: _load_pickle(path)[name]
+
+
+@lru_cache(maxsize=1)
+def _load_pickle(path: Path) -> dict[str, Tensor]:
+    """A flat dictionary of tensors, mapped rather than read where the file's format allows it."""
+    mapped = zipfile.is_zipfile(path)  # files of torch < 1.6 are no zip archives and cannot be mapped
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds code or objects other than weights, which could do anything: refused"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged or not a torch file: get the checkpoint again") from error
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
+        raise CheckpointError(f"{path} is not a plain dictionary of named tensors: save its state_dict alone")
+    return content
+
+
+def misfits(expected: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """What keeps `given` from filling `expected` (values with shape and dtype); empty if it fits.
+
+    Lists every missing and unexpected name, every other shape, and every type that holds no fractions.
+    """
+    both = [name for name in expected if name in given]
+    shapes = [
+        f"{name} {tuple(given[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in both
+        if tuple(given[name].shape) != tuple(expected[name].shape)
+    ]
+    types = [
+        f"{name} {str(given[name].dtype).removeprefix('torch.')}"
+        for name in both
+        if expected[name].dtype.is_floating_point and not given[name].dtype.is_floating_point
+    ]
+    complaints = [
+        complaint("missing", [name for name in expected if name not in given]),
+        complaint("unexpected", [name for name in given if name not in expected]),
+        complaint("of another shape", shapes),
+        complaint("not of a floating type", types),
+    ]
+    return "; ".join(filter(None, complaints))
+
+
+def complaint(what: str, names: Iterable[str]) -> str:
+    """`2 missing (a, b)`, or nothing where there are no names."""
+    listed = list(names)
+    return f"{len(listed)} {what} ({', '.join(listed)})" if listed else ""
