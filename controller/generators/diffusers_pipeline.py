@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoPipelineForText2Image
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
@@ -85,9 +84,11 @@ class DiffusersGenerator:
         defaults = _folder_defaults(folder)
         try:
             with _quiet():
-                pipeline = AutoPipelineForText2Image.from_pretrained(  # type: ignore[no-untyped-call]
-                    folder, dtype=DTYPES[dtype], local_files_only=True
-                ).to(device)
+                # Imported here, as the import itself prints: it remarks on torchvision, which nobody needs.
+                from diffusers import AutoPipelineForText2Image
+
+                load_pipeline: Any = AutoPipelineForText2Image.from_pretrained
+                pipeline = load_pipeline(folder, dtype=DTYPES[dtype], local_files_only=True).to(device)
         except Exception as error:  # every library in there raises kinds of its own
             raise CheckpointError(f"the pipeline in {folder} cannot be loaded: {_line(error)}") from error
         pipeline.set_progress_bar_config(disable=True)

@@ -94,15 +94,17 @@ class ClipScorer:
         self.name = name
         self._model = model.train(False)
         self._tokenizer, self._prepare, self._version = tokenizer, preprocessing, version
-        # Kernels are chosen by the batch's size and differ in the seventh digit. On a CPU, where a batch saves little,
-        # pictures go one at a time, so that a score is the same alone and in a batch.
+        # Kernels are chosen by the batch's size and differ in the seventh digit. On a CPU, where a batch saves
+        # little, pictures go one at a time, so that a score is the same alone and in a batch.
         self._batch_size = 1 if torch.device(model.device).type == "cpu" else batch_size
         self._texts: OrderedDict[str, torch.Tensor] = OrderedDict()
 
     @classmethod
     def load(cls, path: Path | str, name: str, device: str = "cpu", batch_size: int = 32) -> ClipScorer:
-        """A CLIP folder: weights, tokenizer, preprocessing; `batch_size` pictures at once on a GPU. Raises
-        CheckpointError, InvalidInput."""
+        """A CLIP folder: weights, tokenizer, preprocessing; `batch_size` pictures at once on a GPU.
+
+        Raises CheckpointError if it is not whole, InvalidInput for a batch size below 1.
+        """
         folder = Path(path)
         if batch_size < 1:
             raise InvalidInput(f"batch size {batch_size} cannot be used: choose 1 or more")

@@ -1,6 +1,8 @@
 import json
 import logging
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -244,3 +246,15 @@ def test_a_failure_inside_the_pipeline_is_one_line(folder):
     broken._options["guidance_scale"] = "much"
     with pytest.raises(ModelError, match="tiny failed while painting"):
         broken.generate(REQUESTS[:1])
+
+
+def test_a_fresh_process_paints_without_a_remark(folder):
+    code = (
+        "import sys; from contracts.records import GenerationRequest as R\n"
+        "from controller.generators.diffusers_pipeline import DiffusersGenerator\n"
+        "DiffusersGenerator.load(sys.argv[1], steps=1).generate([R('a cone', 1)])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
+    )
+    assert (run.stdout, run.stderr) == ("", "")
