@@ -94,8 +94,8 @@ class ClipScorer:
         self.name = name
         self._model = model.train(False)
         self._tokenizer, self._prepare, self._version = tokenizer, preprocessing, version
-        # Kernels are chosen by the batch's size and differ in the seventh digit. On a CPU, where a batch saves
-        # little, pictures go one at a time, so that a score is the same alone and in a batch.
+        # Kernels are chosen by the batch's size and differ in the seventh digit. On a CPU, where a batch
+        # saves little, pictures go one at a time, so that a score is the same alone and in a batch.
         self._batch_size = 1 if torch.device(model.device).type == "cpu" else batch_size
         self._texts: OrderedDict[str, torch.Tensor] = OrderedDict()
 
