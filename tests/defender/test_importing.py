@@ -234,3 +234,55 @@ def test_a_tower_of_unknown_width_needs_its_configuration(tmp_path):
     tower = {n: v for n, v in tiny_weights().items() if n.startswith(CLIP)}
     write_shards(tmp_path / "src", merged_weights() | tower)
     assert "32 wide, not 1024" in refused(tmp_path / "src", tmp_path / "out")
+
+
+def raw_stage1(folder, peft):
+    """A training checkpoint as one file, with adapters, bare or wrapped by peft as its name tells."""
+    adapters = {
+        n.removeprefix("base_model.model."): v
+        for n, v in load_file(FIXTURES / "lora_tiny.safetensors").items()
+        if ".lora_" in n
+    }
+    weights = merged_weights() | adapters
+    if peft:
+        pairs = {n.split(".lora_")[0] + ".weight" for n in adapters}
+        weights = {
+            n.replace(".weight", ".base_layer.weight") if n in pairs else n: v for n, v in weights.items()
+        }
+        weights = {f"base_model.model.{n}": v for n, v in weights.items()}
+    folder.mkdir()
+    torch.save(weights, folder / "pytorch_model.bin")
+    return folder / "pytorch_model.bin"
+
+
+@pytest.mark.parametrize("peft", [False, True])
+def test_raw_stage_1_with_settings_from_the_base_folder(tmp_path, merged, clip, peft):
+    file = raw_stage1(tmp_path / "raw", peft)
+    assert "--config" in refused(file, tmp_path / "out", clip=clip)
+    done = import_weights(file, tmp_path / "out", clip=clip, settings=merged, base=BASE)
+    assert done.merged == 4
+    ours = checkpoint.load(tmp_path / "out").model.state_dict()
+    known = load_file(FIXTURES / "lora_tiny.safetensors")
+    for name in (n for n in known if n.startswith("merged.")):
+        torch.testing.assert_close(ours[name.removeprefix("merged.")], known[name], atol=1e-6, rtol=0)
+
+
+def test_alpha_of_an_adapter_config(tmp_path, merged, clip):
+    file = raw_stage1(tmp_path / "raw", peft=False)
+    (merged / "adapter_config.json").write_text('{"r": 8, "lora_alpha": 8}')
+    import_weights(file, tmp_path / "out", clip=clip, settings=merged, base=BASE)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    before, known = tiny_weights()[name], load_file(FIXTURES / "lora_tiny.safetensors")[f"merged.{name}"]
+    ours = checkpoint.load(tmp_path / "out").model.state_dict()[name]
+    torch.testing.assert_close(ours, (before + known) / 2, atol=1e-6, rtol=0)  # half of alpha 16's change
+    (merged / "adapter_config.json").write_text('{"lora_alpha": "16"}')
+    assert "lora_alpha" in refused(file, tmp_path / "out2", clip=clip, settings=merged)
+
+
+def test_half_an_adapter_is_refused(tmp_path, merged, clip):
+    file = raw_stage1(tmp_path / "raw", peft=False)
+    weights = torch.load(file, weights_only=True)
+    del weights["model.layers.1.self_attn.v_proj.lora_B.default.weight"]
+    torch.save(weights, file)
+    message = refused(file, tmp_path / "out", clip=clip, settings=merged)
+    assert "1 low-rank adapters" in message and "layers.1.self_attn.v_proj" in message
