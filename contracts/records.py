@@ -129,7 +129,7 @@ class RegionPlan:
     target: tuple[int, int]
     """Width and height at which the painter paints the crop."""
     gain: float
-    """Severity per painted pixel, 0..n for n findings: regions with more of it are repaired first."""
+    """Severity of the findings per painted pixel, 0 or more: regions with more of it are repaired first."""
 
     @property
     def support(self) -> Mask:

@@ -77,7 +77,7 @@ def _along_rows(mask: Mask) -> NDArray[np.float64]:
     columns = np.arange(mask.shape[1], dtype=float)
     before = np.maximum.accumulate(np.where(mask, columns, -np.inf), axis=1)
     after = np.minimum.accumulate(np.where(mask, columns, np.inf)[:, ::-1], axis=1)[:, ::-1]
-    return np.minimum(columns - before, after - columns)
+    return np.asarray(np.minimum(columns - before, after - columns))
 
 
 def _labels(mask: Mask) -> NDArray[np.int64]:
