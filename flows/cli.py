@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from contracts.errors import InvalidInput, LegionError
 from contracts.seeds import MAX_SEED
+from flows.weights_command import add_weights
 
 if TYPE_CHECKING:
     from contracts.protocols import MemoryBank
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_diagnose(commands)
     _add_runs(commands)
     _add_show(commands)
+    add_weights(commands, _add_common)
     commands.add_parser("train", add_help=False, help="train a bundled model; legion train --help says more")
     return parser
 
