@@ -1,0 +1,101 @@
+"""Loading and converting hold the weights once, not twice, as the peak resident memory of processes shows.
+
+Each process first does its work on a tiny checkpoint, so that the libraries and what they allocate on first
+use are there, and notes its peak (VmHWM) as its baseline. Then it does the work on about 200 MB; the growth
+of the peak over the size of the weights in the wanted type is the ratio that must stay within 1.3.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from defender import checkpoint
+from defender.config import LanguageConfig
+from defender.model import Legion
+
+pytestmark = pytest.mark.slow
+
+MEASURE = """
+import json, resource, sys
+from pathlib import Path
+import torch
+from defender import checkpoint
+from defender.importing import import_weights
+from defender.tensor_files import open_file
+
+def peak():
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+
+small, large, dtype, work = sys.argv[1:]
+dtype = getattr(torch, dtype)
+def go(folder):
+    loaded = checkpoint.load(Path(folder), dtype=dtype)
+    for parameter in loaded.model.parameters():
+        parameter.sum()  # touch every page
+    return sum(p.numel() * p.element_size() for p in loaded.model.parameters())
+if work == "write":
+    from defender.tensor_files import write_safetensors
+    def go(folder):
+        weights = open_file(Path(folder) / "pytorch_model.bin")
+        write_safetensors(Path(folder) / "written.safetensors", weights)
+        return sum(s.bytes for s in weights.values())
+go(small)
+before = peak()
+size = go(large)
+print(json.dumps({"size": size, "growth": peak() - before}))
+"""
+
+
+def measure(small, large, dtype="float32", work="load"):
+    words = [sys.executable, "-c", MEASURE, str(small), str(large), dtype, work]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def wide(dialog):
+    """A network of about 50 million numbers, most of them in a LLaMA of four layers."""
+    from dataclasses import replace
+
+    language = LanguageConfig(dialog.config.language.vocab_size, 768, 3072, 5, 12, 12, 256)
+    config = replace(dialog.config, language=language)
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        model = Legion(config)
+    return model.to_empty(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, wide, dialog):
+    """A tiny and a large checkpoint, in fp32 and in bf16."""
+    made = {}
+    tiny = Legion(dialog.config)
+    for name, model in (("small", tiny), ("large", wide)):
+        for dtype in (torch.float32, torch.bfloat16):
+            folder = tmp_path_factory.mktemp(name)
+            checkpoint.save(folder, model, dialog.tokenizer, dtype=dtype)
+            made[name, dtype] = folder
+    return made
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("wanted", ["float32", "bfloat16"])
+def test_loading_takes_the_weights_once(folders, stored, wanted):
+    found = measure(folders["small", stored], folders["large", stored], wanted)
+    assert found["size"] > (180e6 if wanted == "float32" else 90e6)
+    ratio = found["growth"] / found["size"]
+    assert 0.5 < ratio <= 1.3, found
+
+
+def test_converting_a_pickle_takes_it_once(tmp_path, wide):
+    for name, weights in (("small", {"a": torch.ones(3)}), ("large", wide.state_dict())):
+        (tmp_path / name).mkdir()
+        torch.save(weights, tmp_path / name / "pytorch_model.bin")
+    found = measure(tmp_path / "small", tmp_path / "large", work="write")
+    assert found["size"] > 180e6
+    assert found["growth"] / found["size"] <= 1.3, found
