@@ -1,0 +1,206 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from region_samples import finding, rectangle, rectangles
+
+from contracts.errors import InvalidInput, ModelError
+from contracts.records import Diagnosis, Score
+from controller.region_gate import (
+    Attempt,
+    Look,
+    RegionGateSettings,
+    given_up,
+    judge_region,
+    known,
+    severity_in,
+    tries_of,
+)
+from controller.regions import PaintingSize, RegionSettings, plan_regions
+
+SHAPE = (60, 60)
+RULES = RegionGateSettings("taste", score_tolerance=0.01, max_seam=10)
+FLAW = finding(rectangle(SHAPE, 20, 20, 30, 30))
+FAR = finding(rectangle(SHAPE, 50, 50, 58, 58), phrase="elsewhere")
+(REGION,) = plan_regions([FLAW], SHAPE, RegionSettings(), PaintingSize(32, 32)).regions
+
+
+def look(*found, value=0.5, seam=0.0, outside="d", name="taste", version="1"):
+    return Look(Diagnosis(found), Score(name, version, value), seam, outside)
+
+
+def judge(after, before=None, rules=RULES):
+    return judge_region(REGION, before or look(FLAW, FAR), after, rules)
+
+
+def test_a_repair_after_which_nothing_is_found_stays():
+    verdict = judge(look(FAR))
+    assert verdict.accepted and verdict.reason.startswith("repaired: nothing is found there")
+
+
+# --- one rule each: alone, it rolls back --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("columns", "accepted"), [(5, True), (6, False), (10, False)])
+def test_what_is_left_of_the_flaw_must_be_clearly_smaller(columns, accepted):
+    rest = finding(rectangle(SHAPE, 20, 20, 20 + columns, 30))
+    verdict = judge(look(rest, FAR))
+    assert verdict.accepted == accepted
+    assert accepted or "still found" in verdict.reason
+
+
+def test_less_confidence_makes_a_flaw_smaller_too():
+    assert judge(look(finding(FLAW.mask, 0.4), FAR)).accepted
+    assert not judge(look(finding(FLAW.mask, 0.5), FAR)).accepted
+
+
+def test_only_what_lies_in_the_support_counts_as_the_flaw():
+    both = Diagnosis((FLAW, FAR))
+    assert severity_in(both, REGION.support) == pytest.approx(0.9 * 100 / 3600)
+    worse_elsewhere = finding(rectangle(SHAPE, 45, 45, 60, 60))
+    assert judge(look(worse_elsewhere)).accepted
+
+
+@pytest.mark.parametrize("box", [(32, 20, 34, 22), (12, 12, 21, 21)])
+def test_something_new_beside_the_region_rolls_back(box):
+    verdict = judge(look(finding(rectangle(SHAPE, *box)), FAR))
+    assert not verdict.accepted and "something new" in verdict.reason
+
+
+def test_something_new_far_away_is_not_this_repairs_doing():
+    assert judge(look(FAR, finding(rectangle(SHAPE, 0, 50, 5, 55)))).accepted
+
+
+def test_a_flaw_that_moved_beside_its_place_is_not_repaired():
+    neighbor = finding(rectangle(SHAPE, 32, 20, 34, 30))
+    grown = finding(rectangle(SHAPE, 32, 10, 34, 40))
+    verdict = judge(look(grown), look(FLAW, neighbor))
+    assert not verdict.accepted and "around it grew" in verdict.reason
+    assert judge(look(neighbor), look(FLAW, neighbor)).accepted
+
+
+@pytest.mark.parametrize(("value", "accepted"), [(0.6, True), (0.495, True), (0.48, False)])
+def test_the_score_may_not_fall_beyond_the_tolerance(value, accepted):
+    verdict = judge(look(value=value))
+    assert verdict.accepted == accepted
+    assert accepted or "taste fell to 0.4800 from 0.5000" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "accepted"), [(0, 10, True), (0, 11, False), (30, 39, True), (-20, 11, False)]
+)
+def test_a_seam_may_not_show_but_an_outline_that_was_there_may(was, now, accepted):
+    verdict = judge(look(seam=now), look(FLAW, seam=was))
+    assert verdict.accepted == accepted
+    assert accepted or "its edge shows" in verdict.reason
+
+
+def test_a_pixel_changed_outside_rolls_back():
+    verdict = judge(look(outside="e"))
+    assert not verdict.accepted and "outside the region changed" in verdict.reason
+
+
+# --- closed in doubt ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        {"diagnosis": None},
+        {"score": None},
+        {"score": Score("other", "1", 0.9)},
+        {"score": Score("taste", "2", 0.9)},
+        {"score": Score("taste", "1", float("nan"))},
+        {"seam": None},
+        {"seam": float("nan")},
+        {"outside": None},
+        {"outside": ""},
+    ],
+)
+@pytest.mark.parametrize("which", ["before", "after"])
+def test_a_missing_measurement_is_an_error_and_never_an_acceptance(missing, which):
+    looks = {"before": look(FLAW), "after": look()}
+    looks[which] = replace(looks[which], **missing)
+    with pytest.raises(ModelError):
+        judge_region(REGION, looks["before"], looks["after"], RULES)
+
+
+def test_an_unusable_confidence_is_an_error():
+    with pytest.raises(ModelError, match="confidence nan"):
+        judge(look(finding(FLAW.mask, float("nan"))))
+
+
+@hypothesis_settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.builds(finding, rectangles(SHAPE), st.floats(0, 1)), max_size=3),
+    st.floats(0, 1),
+    st.floats(-50, 50),
+    st.sampled_from(["d", "e"]),
+)
+def test_what_stays_is_never_worse(found, value, seam, outside):
+    verdict = judge(look(*found, value=value, seam=seam, outside=outside))
+    if verdict.accepted:
+        was, now = (severity_in(Diagnosis(tuple(f)), REGION.support) for f in ([FLAW, FAR], found))
+        assert now <= was / 2 and value >= 0.49 and seam <= 10 and outside == "d"
+        assert all(known(f, [FLAW, FAR]) for f in found if (f.mask & REGION.support).any())
+
+
+# --- tries --------------------------------------------------------------------------------------------
+
+
+def attempt(*box, accepted=False, index=1):
+    return Attempt(rectangle(SHAPE, *box), accepted, "", index)
+
+
+def test_a_region_is_given_up_after_two_tries_wherever_it_wandered_a_little():
+    first, moved, other = attempt(10, 10, 20, 20), attempt(13, 11, 23, 21, index=2), attempt(40, 40, 50, 50)
+    assert given_up([first, other], RULES) == []
+    assert len(given_up([first, moved, other], RULES)) == 2
+    assert tries_of(rectangle(SHAPE, 11, 10, 21, 20), [first, moved, other]) == 2
+
+
+def test_a_flaw_that_comes_back_after_accepted_repairs_is_given_up_too():
+    tries = [attempt(10, 10, 20, 20, accepted=True), attempt(10, 10, 20, 20, accepted=True, index=2)]
+    made = plan_regions(
+        [finding(tries[0].core)],
+        SHAPE,
+        RegionSettings(),
+        PaintingSize(32, 32),
+        given_up=given_up(tries, RULES),
+    )
+    assert not made.regions and made.left_out[0].reason == "given up after earlier tries"
+
+
+def test_the_number_of_tries_is_a_setting():
+    one = [attempt(10, 10, 20, 20)]
+    assert len(given_up(one, replace(RULES, tries=1))) == 1
+    assert given_up(one * 2, replace(RULES, tries=3)) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"score_tolerance": -1},
+        {"min_reduction": 0},
+        {"min_reduction": 1.5},
+        {"max_seam": float("nan")},
+        {"nearby": -0.1},
+        {"nearby_slack": float("inf")},
+        {"tries": 0},
+    ],
+)
+def test_settings_that_make_no_gate_are_refused(wrong):
+    with pytest.raises(InvalidInput, match="choose"):
+        RegionGateSettings("taste", **wrong)
+
+
+def test_an_area_a_person_drew_without_a_finding_must_stay_free_of_findings():
+    (region,) = plan_regions(
+        [], SHAPE, RegionSettings(), PaintingSize(32, 32), user_mask=rectangle(SHAPE, 20, 20, 30, 30)
+    ).regions
+    assert judge_region(region, look(), look(), RULES).accepted
+    assert not judge_region(region, look(), look(FLAW), RULES).accepted
+    assert np.array_equal(region.core, FLAW.mask)
