@@ -1,0 +1,66 @@
+"""What a painter is told about one region: the scene, and what should be seen in it instead of the flaw.
+
+The scene is the person's own prompt, or, where there is none, a phrase made of what the defender calls the
+flawed thing. What follows it comes from a prompt modifier: positive words, never the flaw (upstream's "Try to
+avoid the problem: ..." makes a diffusion model paint the problem).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from contracts.protocols import PromptModifier
+from contracts.records import Finding, RegionPlan, Revision, RevisionRequest
+from controller.gate import weight
+
+ANY_SCENE = "a photo"
+MAX_WORDS = 8
+"""A longer phrase is a sentence about the flaw, not a name."""
+_FLAW_WORDS = re.compile(
+    r"\b(no|not|non|without|lack\w*|missing|absen\w+|wrong\w*|incorrect\w*|unnatural\w*|unrealistic\w*|"
+    r"impossible|implausible|inconsisten\w+|distort\w*|deform\w*|malform\w*|misshap\w*|disfigur\w*|warp\w*|"
+    r"twist\w*|bent|broken|blurr\w*|smear\w*|smudg\w*|garbled|mangled|melt\w*|merg\w+|fus(?:ed|ing)|extra|"
+    r"duplicat\w*|float\w*|hover\w*|detached|disconnected|overlapping|abnormal\w*|anomal\w*|odd\w*|strange\w*|"
+    r"weird\w*|artifact\w*|artefact\w*|flaw\w*|error\w*|defect\w*|glitch\w*|damag\w*|irregular\w*|uneven\w*|"
+    r"asymmetr\w*|illegible|too)\b",
+    re.IGNORECASE,
+)
+
+
+def described_scene(findings: Sequence[Finding]) -> str:
+    """A scene for a picture that came without a prompt: "a photo of" what the worst findings are about.
+
+    A phrase that names a flaw or is no name (more than 8 words, other than letters, digits, space and simple
+    punctuation) is passed over; if none is left, "a photo". Raises ModelError for an unusable confidence.
+    """
+    for finding in sorted(findings, key=weight, reverse=True):
+        phrase = " ".join(finding.phrase.split()).strip(".,;:!?\"'")
+        if phrase and _is_name(phrase):
+            return f"{ANY_SCENE} of {phrase[0].lower()}{phrase[1:]}"
+    return ANY_SCENE
+
+
+def region_prompts(
+    scenes: Sequence[str],
+    regions: Sequence[RegionPlan],
+    modifier: PromptModifier,
+    earlier: Sequence[Sequence[str]] | None = None,
+) -> list[Revision]:
+    """One prompt per region, in order; `scenes` holds the scene of each region's picture.
+
+    `earlier` holds, per region, the prompts of its tries so far, oldest first: the next try builds on the
+    last. A region without findings (a person drew it) gets the scene alone. Raises what the modifier raises.
+    """
+    tried = [()] * len(regions) if earlier is None else earlier
+    requests = [
+        RevisionRequest(scene, prompts[-1] if prompts else scene, region.findings, tuple(prompts))
+        for scene, region, prompts in zip(scenes, regions, tried, strict=True)
+    ]
+    return modifier.revise(requests)
+
+
+def _is_name(phrase: str) -> bool:
+    plain = all(unicodedata.category(c)[0] in "LN" or c in " '-," for c in phrase)
+    return plain and len(phrase.split()) <= MAX_WORDS and not _FLAW_WORDS.search(phrase)
