@@ -3,8 +3,14 @@
 - regeneration.py   the loop: paint, diagnose, score, judge, revise, over many runs in lockstep
 - gate.py           is a round better than the best so far, and does the run go on?
 - modifiers.py      findings -> a prompt that says what should be seen
+- regions.py        which areas to repair, in what order, and how each is cut out
+- region_prompts.py what a painter is told about one region
+- compositing.py    pasting a repair back without touching any other pixel, with proof; who painted what
+- seams.py          how visible the edge of a repair is
+- region_gate.py    does a repaired region stay, and is a region worth another try?
+- masks.py          masks as sets of pixels: how near, how alike, which belong together
 - prompt_rules.py   which prompts a person may give, alone or in a file
 - checkpoints.py    what weights a folder holds
-- generators/       prompt -> picture, over diffusers
+- generators/       prompt -> picture, and crop and mask -> repaired crop, over diffusers
 - scorers/          picture and prompt -> how much a person would like it
 """
