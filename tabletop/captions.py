@@ -45,7 +45,7 @@ FUNCTION_WORDS = (
 
 def solid_phrase(solid: Solid, name_material: bool = True) -> str:
     """Such as "a shiny red cone"."""
-    words = [solid.color, solid.shape]
+    words: list[str] = [solid.color, solid.shape]
     if solid.shiny and name_material:
         words.insert(0, "shiny")
     return f"{'an' if words[0] == 'orange' else 'a'} {' '.join(words)}"

@@ -61,7 +61,7 @@ def render(
 ) -> Rendering:
     """Paint a scene at size x size pixels, with changed solids or shadows (one for each solid) if given."""
     shapes = list(solids) if solids is not None else [geometry(s) for s in scene.solids]
-    modes = list(shadows) if shadows is not None else ["true"] * len(shapes)
+    modes: list[ShadowMode] = list(shadows) if shadows is not None else ["true"] * len(shapes)
     rays = _rays(size * SUPERSAMPLING)
     light = np.array(scene.light, np.float32)
     color = _background(scene, rays)

@@ -51,7 +51,7 @@ WARM_UP = Schedule(
     steps=1_200, batch_size=48, learning_rate=1.5e-3, warmup=150, weight_decay=0.02, seed=61, group=2
 )
 STAGE_1 = Schedule(
-    steps=3_400,
+    steps=1_800,
     batch_size=48,
     learning_rate=1e-3,
     warmup=200,
