@@ -3,8 +3,8 @@
     python benchmarks/regeneration.py            the README's table: 256 prompts, minutes on two cores
     python benchmarks/regeneration.py --n 32     a quick look
 
-Four arms share prompts and seeds: the first round (one plain picture); the loop; drawing again, which paints as
-many pictures as the loop did for that prompt, with new seeds and the plain prompt, and keeps the one with the
+Four arms share prompts and seeds: the first round (one plain picture); the loop; drawing again, which paints
+as many pictures as the loop did for that prompt, with new seeds and the plain prompt, and keeps the one with the
 best selection score; and the same with as many pictures as the loop has rounds. None of them sees the judge.
 """
 
@@ -17,13 +17,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from controller.regeneration import Case, RegenerationSettings, RegenerationTools, regenerate
 from intervals import Interval, bootstrap
 from numpy.typing import NDArray
 
 from contracts.protocols import Scorer
 from contracts.records import CATEGORIES, GenerationRequest
 from contracts.seeds import derive_seed
+from controller.regeneration import Case, RegenerationSettings, RegenerationTools, regenerate
 from flows.assemble import regeneration_tools
 from flows.profiles import load_profile
 from memory_bank import open_memory_bank

@@ -11,11 +11,13 @@ read the attributes off both towers.
 from __future__ import annotations
 
 import json
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
@@ -37,29 +39,54 @@ BATCH = 64
 PAIRS = 16_000
 
 
-def build_tokenizer(folder: Path) -> CLIPTokenizer:
+def build_tokenizer() -> CLIPTokenizer:
     """A byte-pair tokenizer in CLIP's format in which every word of the grammar is one token.
 
-    Any other word still has a spelling in byte pieces. Also writes `known_words.txt`, and `vocab.json` and
-    `merges.txt` for older versions of transformers.
+    Any other word still has a spelling in byte pieces.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    raw = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    raw.pre_tokenizer = pre_tokenizers.Whitespace()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=4_000, end_of_word_suffix="</w>", show_progress=False)
-    raw.train_from_iterator([" ".join(captions.vocabulary())] * 3, trainer)
-    merges = [tuple(m) for m in json.loads(raw.to_str())["model"]["merges"]]
+    merges = byte_pair_merges(captions.vocabulary())
     pieces = [*sorted(alphabet), *(f"{c}</w>" for c in sorted(alphabet)), *("".join(m) for m in merges)]
     vocab: dict[str, int] = {}
     for piece in [*pieces, "<|startoftext|>", "<|endoftext|>"]:
         vocab.setdefault(piece, len(vocab))
-    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
+
+
+def byte_pair_merges(words: list[str]) -> list[tuple[str, str]]:
+    """Merges that make each word one piece, the most frequent pair first.
+
+    The trainer of `tokenizers` breaks ties differently from run to run, and so would weights differ.
+    """
+    spelled = [[*word[:-1], f"{word[-1]}</w>"] for word in words]
+    merges: list[tuple[str, str]] = []
+    while pairs := Counter(pair for pieces in spelled for pair in pairwise(pieces)):
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        spelled = [_merged(pieces, best) for pieces in spelled]
+    return merges
+
+
+def _merged(pieces: list[str], pair: tuple[str, str]) -> list[str]:
+    result: list[str] = []
+    for piece in pieces:
+        if result and (result[-1], piece) == pair:
+            result[-1] += piece
+        else:
+            result.append(piece)
+    return result
+
+
+def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """What transformers writes; `vocab.json` and `merges.txt`, which its older versions read instead; and the
+    words that the models were taught.
+    """
     tokenizer.save_pretrained(folder)
-    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(m) for m in merges) + "\n")
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
     (folder / "known_words.txt").write_text("\n".join(captions.vocabulary()) + "\n")
-    return tokenizer
 
 
 def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -176,7 +203,7 @@ def train_clip(
 ) -> tuple[CLIPModel, CLIPTokenizer, Outcome]:
     """Train both towers; `folder` keeps the checkpoint."""
     torch.manual_seed(schedule.seed)
-    tokenizer = build_tokenizer(folder / "tokenizer")
+    tokenizer = build_tokenizer()
     model = build_model(tokenizer)
     sizes = (len(SHAPES), len(COLORS), len(SURFACES))
     image_heads = nn.ModuleList([nn.Linear(128, n) for n in (*sizes, 3)])
@@ -227,7 +254,7 @@ def save(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Write a folder that `CLIPModel.from_pretrained` and ClipScorer read (weights in fp16)."""
     half = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     model.save_pretrained(folder, state_dict=half)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     preprocessing = {
         "size": {"longest_edge": IMAGE_SIZE},
         "do_pad": True,

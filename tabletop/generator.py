@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from tabletop import autoencoder, captions
-from tabletop.clip import MAX_TOKENS, add_unknown_words
+from tabletop.clip import MAX_TOKENS, add_unknown_words, save_tokenizer
 from tabletop.data import PairSet
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
@@ -155,10 +155,7 @@ def save(
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
     vae.float(), unet.float()
-    for name in ("vocab.json", "merges.txt", "known_words.txt"):
-        source = Path(tokenizer.name_or_path) / name
-        if source.exists():
-            (folder / "tokenizer" / name).write_bytes(source.read_bytes())
+    save_tokenizer(tokenizer, folder / "tokenizer")
     (folder / "legion_defaults.json").write_text(json.dumps(DEFAULTS, indent=2) + "\n")
 
 
