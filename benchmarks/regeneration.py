@@ -4,8 +4,8 @@
     python benchmarks/regeneration.py --n 32     a quick look
 
 Four arms share prompts and seeds: the first round (one plain picture); the loop; drawing again, which paints
-as many pictures as the loop did for that prompt, with new seeds and the plain prompt, and keeps the one with the
-best selection score; and the same with as many pictures as the loop has rounds. None of them sees the judge.
+as many pictures as the loop did for that prompt, with new seeds and the plain prompt, and keeps the one with
+the best selection score; and the same with as many pictures as the loop has rounds. None sees the judge.
 """
 
 from __future__ import annotations

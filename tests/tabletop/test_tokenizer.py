@@ -1,4 +1,4 @@
-"""The bundled tokenizer: every word of the grammar is one token, any other word has a spelling, always the same."""
+"""The bundled tokenizer: each word of the grammar is one token, any other word has a spelling."""
 
 import subprocess
 import sys
@@ -22,6 +22,6 @@ def test_unknown_words_survive_the_round_trip():
 
 
 def test_merges_are_the_same_in_another_process():
-    code = "from tabletop import captions; from tabletop.clip import byte_pair_merges as m; print(m(captions.vocabulary()))"
+    code = "from tabletop import captions, clip; print(clip.byte_pair_merges(captions.vocabulary()))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == str(byte_pair_merges(captions.vocabulary()))

@@ -1,4 +1,4 @@
-"""The bundled weights are what their cards say: standard formats, within size, and good on scenes never trained on."""
+"""The bundled weights are what their cards say: standard formats, small, good on scenes never seen."""
 
 import json
 from pathlib import Path
