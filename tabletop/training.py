@@ -162,7 +162,7 @@ def _painted(args: argparse.Namespace) -> NDArray[np.uint8]:
             else captions.with_modifiers(p, [c for c in CATEGORIES if rng.random() < 0.6])
             for p in captions.held_out_prompts(PAINTED, PAINTING_SEED)
         ]
-        generator = DiffusersGenerator.load(args.weights / "generator", batch_size=25)
+        generator = DiffusersGenerator.load(args.weights / "generator", batch_size=25, exact=False)
         requests = [GenerationRequest(p, PAINTING_SEED * 1_000_000 + i) for i, p in enumerate(prompts)]
         np.save(path, data.stack(generator.generate(requests)))
     return np.load(path)
