@@ -63,7 +63,7 @@ class Judged:
 
 
 def bundled_tools(guidance_scale: float | None = None) -> RegenerationTools:
-    """The default profile's tools, painting in batches: faster, and one pixel value in thousands may differ."""
+    """The default profile's tools, but painting in batches: faster, and not exact to the last bit."""
     section = load_profile("tabletop").generator
     generator = DiffusersGenerator.load(
         section.path,

@@ -1,0 +1,78 @@
+"""What a person waits for: `legion regenerate` from a warm install, and one batch against one by one.
+
+    python benchmarks/speed.py
+
+Wall seconds of whole commands, models loaded each time; peak memory of the command itself (Prefect's temporary
+server is another process and not counted). Every command runs all its rounds or stops as it would for a person.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tabletop import captions
+
+PROMPT_SEED = 9002
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One command."""
+
+    seconds: float
+    peak_mb: float
+
+
+def timed(arguments: Sequence[str], home: str) -> Timing:
+    """Run `legion ARGUMENTS` in a process of its own."""
+    command = [sys.executable, "-m", "flows.cli", *arguments, "--out", f"{home}/out", "--json"]
+    # The child measures itself and its own children: a maximum over all children would keep the largest.
+    wrapper = (
+        "import resource, subprocess, sys\n"
+        "code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+        "sys.exit(code)"
+    )
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", wrapper, *command],
+        env={**os.environ, "LEGION_HOME": home},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return Timing(time.monotonic() - start, int(done.stdout.split()[-1]) / 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--singles", type=int, default=4, help="commands of one prompt to time")
+    args = parser.parse_args()
+    prompts = captions.held_out_prompts(args.batch, PROMPT_SEED)
+    with tempfile.TemporaryDirectory() as home:
+        plain = ["regenerate", "--rounds", "3", "--seed", "7", "--no-prefect"]
+        timed([*plain, prompts[0]], home)  # fills the disk cache
+        singles = [timed([*plain, p], home) for p in prompts[: args.singles]]
+        batch = timed([*plain, *prompts], home)
+        prefect = timed([w for w in [*plain, prompts[0]] if w != "--no-prefect"], home)
+    alone = sum(t.seconds for t in singles) / len(singles)
+    together = batch.seconds / args.batch
+    print("| what | measured |\n| --- | --- |")
+    print(f"| one prompt, --no-prefect | {alone:.1f} s, peak {max(t.peak_mb for t in singles):.0f} MB |")
+    print(
+        f"| one prompt, Prefect's temporary server | {prefect.seconds:.1f} s, peak {prefect.peak_mb:.0f} MB |"
+    )
+    print(f"| {args.batch} prompts in one command | {batch.seconds:.1f} s, peak {batch.peak_mb:.0f} MB |")
+    print(f"| prompts per second, {args.batch} together against one by one | {alone / together:.1f} x |")
+
+
+if __name__ == "__main__":
+    main()
