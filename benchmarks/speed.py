@@ -2,8 +2,8 @@
 
     python benchmarks/speed.py
 
-Wall seconds of whole commands, models loaded each time; peak memory of the command itself (Prefect's temporary
-server is another process and not counted). Every command runs all its rounds or stops as it would for a person.
+Wall seconds of whole commands, models loaded each time; peak memory of the command itself (Prefect's
+temporary server is another process and not counted). A run stops early where it would for a person.
 """
 
 from __future__ import annotations
