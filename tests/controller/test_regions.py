@@ -151,8 +151,9 @@ def test_limits_are_part_of_the_range():
 def test_masks_that_say_the_same_are_one_region_that_keeps_both_findings():
     a = finding(rectangle(SHAPE, 10, 10, 20, 20), 0.6, "a")
     moved = finding(rectangle(SHAPE, 12, 10, 22, 20), 0.9, "b")  # IoU 8 / 12
-    (region,) = plan(a, moved).regions
-    assert region.findings == (moved, a), "the worst first"
+    for given_in_order in ((a, moved), (moved, a)):
+        (region,) = plan(*given_in_order).regions
+        assert region.findings == (moved, a), "the worst first"
     assert np.array_equal(region.core, a.mask | moved.mask)
 
 
