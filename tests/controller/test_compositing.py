@@ -95,7 +95,7 @@ def test_a_tint_of_the_painter_is_taken_out_by_the_ring():
 
 def test_what_is_painted_inside_does_not_count_as_a_tint_and_a_tint_is_small():
     base = np.full((20, 20, 3), 100, np.int32)
-    support = rectangle((20, 20), 6, 6, 14, 14)
+    support = rectangle((20, 20), 2, 2, 18, 18)  # more pixels than its ring
     other = base.copy()
     other[support] = 250
     assert color_shift(base, other, support).tolist() == [0, 0, 0]
@@ -131,6 +131,8 @@ def test_the_digest_is_bound_to_the_support_and_the_shape():
         outside_digest(image.reshape(6, 4, 3), rectangle((6, 4), 0, 0, 2, 2)),
     }
     assert len(digests) == 3
+    untouched = [np.zeros(shape, bool) for shape in ((4, 6), (6, 4))]
+    assert outside_digest(image, untouched[0]) != outside_digest(image.reshape(6, 4, 3), untouched[1])
     alpha = np.dstack([image, np.full((4, 6), 255, np.uint8)])
     assert outside_digest(alpha, np.zeros((4, 6), bool)) != outside_digest(image, np.zeros((4, 6), bool))
     with pytest.raises(InvalidInput):

@@ -90,7 +90,7 @@ def test_the_score_may_not_fall_beyond_the_tolerance(value, accepted):
 
 
 @pytest.mark.parametrize(
-    ("was", "now", "accepted"), [(0, 10, True), (0, 11, False), (30, 39, True), (-20, 11, False)]
+    ("was", "now", "accepted"), [(0, 10, True), (0, 11, False), (30, 39, True), (-20, 10, True)]
 )
 def test_a_seam_may_not_show_but_an_outline_that_was_there_may(was, now, accepted):
     verdict = judge(look(seam=now), look(FLAW, seam=was))
@@ -126,6 +126,11 @@ def test_a_missing_measurement_is_an_error_and_never_an_acceptance(missing, whic
     looks[which] = replace(looks[which], **missing)
     with pytest.raises(ModelError):
         judge_region(REGION, looks["before"], looks["after"], RULES)
+
+
+def test_a_score_that_does_not_select_does_not_judge():
+    with pytest.raises(ModelError, match="no score called 'taste'"):
+        judge_region(REGION, look(FLAW, name="other"), look(name="other"), RULES)
 
 
 def test_an_unusable_confidence_is_an_error():

@@ -122,6 +122,14 @@ def test_groups_hold_every_region_once_and_no_two_that_touch(picture, rules):
         assert not any(masks.touching(a.support, b.support) for i, a in enumerate(group) for b in group[:i])
 
 
+def test_regions_that_meet_are_painted_one_after_the_other():
+    rules = replace(RULES, dilate=0, feather=0)
+    first = finding(rectangle(SHAPE, 10, 10, 20, 20))
+    for left, groups in ((20, [1, 1]), (21, [2])):
+        made = plan(first, finding(rectangle(SHAPE, left, 10, left + 10, 20)), rules=rules).regions
+        assert [len(group) for group in group_disjoint(made)] == groups
+
+
 # --- one rule each ------------------------------------------------------------------------------------
 
 
@@ -245,6 +253,13 @@ def test_the_feather_of_a_persons_mask_lies_inside_it_and_reaches_full_weight():
     assert region.weights[14, 14] == 255 and 0 < region.weights[10, 10] < 100
 
 
+def test_even_the_faintest_edge_of_a_persons_mask_is_painted():
+    mine = rectangle((1, 600), 0, 0, 599, 1)
+    rules = replace(RULES, max_area=1.0, feather_pixels=600)
+    (region,) = plan_regions([], mine.shape, rules, SIZE, user_mask=mine).regions
+    assert np.array_equal(region.support, mine) and region.weights[0, 598] == 1
+
+
 def test_brush_strokes_close_together_are_one_region():
     dots = rectangle(SHAPE, 10, 10, 12, 12) | rectangle(SHAPE, 13, 10, 15, 12)
     assert len(plan(user_mask=dots).regions) == 1
@@ -261,7 +276,7 @@ def test_masks_that_cannot_be_used_are_refused_with_both_sizes():
     with pytest.raises(ModelError, match="48x64.*80x60"):
         plan(finding(wrong))
     with pytest.raises(ModelError, match="confidence nan"):
-        plan(finding(rectangle(SHAPE, 5, 5, 15, 15), float("nan")))
+        plan(finding(rectangle(SHAPE, 5, 5, 6, 6), float("nan")))
 
 
 # --- crops --------------------------------------------------------------------------------------------
