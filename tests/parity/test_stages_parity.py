@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from defender.model import seg_predictors
+
 pytestmark = pytest.mark.slow
 
 
@@ -29,8 +31,6 @@ def test_training_stages_between_text_and_masks(tiny, numbers, close):
     _, quality = tiny.decode_masks(data["sam_image_embeddings"], prompts, owner)
     close(quality, torch.cat([data["iou_pred_0"], data["iou_pred_1"]]))
     close(data["loss.mask_bce_loss"] + data["loss.mask_dice_loss"], data["loss.mask_loss"])
-    from defender.model import seg_predictors
-
     mask = seg_predictors(data["input_ids"], tiny.config.tokens.seg, tiny.config.image_tokens)
     assert torch.equal(mask, data["seg_token_mask"])
 
@@ -46,3 +46,5 @@ def test_hidden_states_of_generation(tiny, numbers, close):
         first = tiny.lm_head(hidden[:, data["prompt_ids"].shape[1] + tiny.config.image_tokens - 2])
     close(hidden, data["last_step_hidden"])
     close(first.reshape_as(data["first_step_logits"]), data["first_step_logits"])
+    mask = seg_predictors(data["output_ids"], tiny.config.tokens.seg, tiny.config.image_tokens)
+    assert torch.equal(mask[:, :-1], data["seg_token_mask"])  # the last token predicts nothing yet
