@@ -164,7 +164,7 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     console.print(
         Text(
             f"{count(len(findings), 'finding') if findings else 'no artifacts found'} · "
-            origin_words(diagnosis),
+            f"{origin_words(diagnosis)}",
             style="bold",
         )
     )

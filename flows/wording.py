@@ -60,7 +60,8 @@ def origin_words(diagnosis: Diagnosis) -> str:
     probability = diagnosis.synthetic_probability
     if probability is None:
         return "no word on real or generated"
-    return f"looks {'generated' if probability >= 0.5 else 'real'} ({max(probability, 1 - probability):.0%} sure)"
+    word, share = ("generated", probability) if probability >= 0.5 else ("real", 1 - probability)
+    return f"looks {word} ({share:.0%} sure)"
 
 
 def outcome(run: Run) -> str:
