@@ -50,7 +50,7 @@ def build_tokenizer() -> CLIPTokenizer:
     vocab: dict[str, int] = {}
     for piece in [*pieces, "<|startoftext|>", "<|endoftext|>"]:
         vocab.setdefault(piece, len(vocab))
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)  # type: ignore[arg-type]
 
 
 def byte_pair_merges(words: list[str]) -> list[tuple[str, str]]:
@@ -293,9 +293,9 @@ def evaluate(model: CLIPModel, tokenizer: CLIPTokenizer, data: PairSet) -> dict[
         result[f"zero-shot {name}"] = right / len(scenes)
     flags = data.flags
     for k, category in enumerate(CATEGORIES):
-        plain = [captions.scene_caption(s, name_material=False) for s in scenes]
-        gain = _texts(model, tokenizer, [captions.with_modifiers(p, [category]) for p in plain])
-        gain = gain - _texts(model, tokenizer, plain)
+        asked = [captions.scene_caption(s, name_material=False) for s in scenes]
+        gain = _texts(model, tokenizer, [captions.with_modifiers(p, [category]) for p in asked])
+        gain = gain - _texts(model, tokenizer, asked)
         sound = torch.cat([(clean * gain).sum(-1), (flawed * gain).sum(-1)[~torch.from_numpy(flags[:, k])]])
         bad = (flawed * gain).sum(-1)[torch.from_numpy(flags[:, k])]
         result[f"modifier AUC {category}"] = float((sound[:, None] > bad[None]).float().mean())

@@ -141,7 +141,7 @@ def save(
 
     transformers would keep an fp16 text encoder in fp16 while diffusers loads the others as fp32.
     """
-    text_encoder = CLIPTextModel(clip.config.text_config)
+    text_encoder = CLIPTextModel(clip.text_model.config)
     text_encoder.load_state_dict(_text_state(clip, text_encoder))
     pipeline = StableDiffusionPipeline(
         vae=vae.half(),

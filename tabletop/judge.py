@@ -44,7 +44,7 @@ class Opinion:
     @property
     def flawed(self) -> NDArray[np.bool_]:
         """(N,) whether any category is more likely flawed than not."""
-        return (self.flaws > 0.5).any(axis=1)
+        return np.asarray((self.flaws > 0.5).any(axis=1))
 
 
 class JudgeNetwork(nn.Module):

@@ -147,7 +147,7 @@ def prepare(pairs: PairSet, folder: Path, clip_folder: Path | None, seed: int = 
     model = Legion(config)
     # SAM's own tokens have variance 1; prompts that start out much smaller are drowned by them and ignored.
     torch.nn.init.normal_(
-        model.model.text_hidden_fcs[0][2].weight, std=(2 / config.language.hidden_size) ** 0.5
+        model.get_parameter("model.text_hidden_fcs.0.2.weight"), std=(2 / config.language.hidden_size) ** 0.5
     )
     if clip_folder is not None:
         take_clip_tower(model, clip_folder)

@@ -140,8 +140,8 @@ def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
     with torch.no_grad():
         for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
             slow.lerp_(fast, 1 - decay)
-        for slow, fast in zip(average.buffers(), model.buffers(), strict=True):
-            slow.copy_(fast)
+        for slow_buffer, buffer in zip(average.buffers(), model.buffers(), strict=True):
+            slow_buffer.copy_(buffer)
 
 
 def _save(
