@@ -16,6 +16,7 @@ from PIL import Image as Pillow
 from contracts.errors import ModelError
 from controller.regeneration import RegenerationSettings, run_settings
 from flows.cli import main, resume_command
+from flows.profiles import load_profile
 
 PLAIN = ["--no-prefect", "--seed", "7"]
 
@@ -171,7 +172,8 @@ def test_a_run_held_by_another_process_is_refused(scripted, capsys) -> None:
         "with bank.begin('held', **asked, settings=values):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )
-    settings = json.dumps(run_settings(scripted, RegenerationSettings()))
+    tolerance = load_profile("tabletop").loop.score_tolerance
+    settings = json.dumps(run_settings(scripted, RegenerationSettings(score_tolerance=tolerance)))
     holder = subprocess.Popen(
         [sys.executable, "-c", code, settings], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
