@@ -179,10 +179,15 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=256, help="prompts")
     parser.add_argument("--seed", type=int, default=REPORTING_SEED)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--parts", nargs="+", choices=["world", "loop"], default=["world", "loop"])
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
     bench = Bench(args.n, args.seed, bundled_tools())
-    rows = world(bench) + loop(bench, args.rounds, load_profile("tabletop").loop.score_tolerance)
+    rows: list[Row] = []
+    if "world" in args.parts:
+        rows += world(bench)
+    if "loop" in args.parts:
+        rows += loop(bench, args.rounds, load_profile("tabletop").loop.score_tolerance)
     print("| figure | bar | measured |\n| --- | --- | --- |")
     print("\n".join(row.markdown() for row in rows))
     if args.json:
