@@ -16,7 +16,7 @@ from flows.settings import CHECKOUT
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = PAGES[0].read_text(encoding="utf-8")
-COMMANDS = ("regenerate", "diagnose", "runs", "show", "train")
+COMMANDS = ("regenerate", "diagnose", "runs", "show", "train", "weights")
 
 
 def code_of(page: Path) -> str:
