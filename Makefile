@@ -32,8 +32,7 @@ check: install-dev
 
 # Hours on a CPU. Every part resumes where it stopped, so run it again after an interruption.
 train-tabletop: install
-	$(BIN)/legion train data
-	for part in clip autoencoder judge scorer generator defender; do $(BIN)/legion train $$part || exit 1; done
+	$(BIN)/legion train all
 
 clean:
 	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

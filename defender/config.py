@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
 
 from contracts.errors import CheckpointError
+from prompts import render
 
 IGNORE_INDEX = -100
 """Label of a position that does not count in the answer's loss."""
@@ -22,13 +23,7 @@ SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the human's questions."
 )
-INSTRUCTION = (
-    "Please provide a detailed analysis of artifacts in this photo, considering physical artifacts "
-    "(e.g., optical display issues, violations of physical laws, and spatial/perspective errors), structural "
-    "artifacts (e.g., deformed objects, asymmetry, or distorted text), and distortion artifacts (e.g., "
-    "color/texture distortion, noise/blur, artistic style errors, and material misrepresentation). Output "
-    "with interleaved segmentation masks for the corresponding parts of the answer."
-)
+INSTRUCTION = render("legion/analysis")
 """The words the released weights were trained with, to the letter."""
 
 

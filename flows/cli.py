@@ -107,8 +107,8 @@ def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 def diagnose(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     """`legion diagnose`."""
+    from defender.image_files import read_image
     from flows.output import prepare_folder, write_diagnosis
-    from flows.pictures import read_image
 
     image = read_image(arguments.image)
     stem = arguments.image.stem

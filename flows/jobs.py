@@ -9,18 +9,23 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from contracts.errors import InvalidInput
 from contracts.protocols import MemoryBank
 from contracts.records import Run
+from controller.regeneration import (
+    Case,
+    RegenerationSettings,
+    RegenerationTools,
+    StepRunner,
+    call_step,
+    ignore,
+    regenerate,
+)
 from flows.profiles import Profile
 from flows.settings import MAX_BATCH, MAX_ROUNDS
 
-if TYPE_CHECKING:
-    from controller.regeneration import RegenerationTools
-
-StepRunner = Callable[[str, Callable[[], None]], None]
 Listener = Callable[[Any], None]
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -28,20 +33,11 @@ SMALL_WORDS = frozenset("a an the on of with in and at by to for is are".split()
 
 
 @dataclass(frozen=True)
-class JobCase:
-    """One prompt of a job."""
-
-    run_id: str
-    prompt: str
-    seed: int
-
-
-@dataclass(frozen=True)
 class Job:
     """One call of the loop: plain values only, so that it can be a flow's parameters."""
 
     profile: str
-    cases: tuple[JobCase, ...]
+    cases: tuple[Case, ...]
     rounds: int
     patience: int
     score_tolerance: float
@@ -54,7 +50,7 @@ class Job:
     @classmethod
     def from_parameters(cls, values: dict[str, Any]) -> Job:
         """The inverse of `as_parameters`."""
-        return cls(**{**values, "cases": tuple(JobCase(**case) for case in values["cases"])})
+        return cls(**{**values, "cases": tuple(Case(**case) for case in values["cases"])})
 
 
 def make_job(
@@ -69,7 +65,7 @@ def make_job(
     """A job from checked values; whatever is None comes from the profile."""
     return Job(
         profile=profile_name,
-        cases=tuple(JobCase(i, p, seed) for i, p in zip(run_ids(run_id, len(prompts)), prompts, strict=True)),
+        cases=tuple(Case(i, p, seed) for i, p in zip(run_ids(run_id, len(prompts)), prompts, strict=True)),
         rounds=profile.loop.rounds if rounds is None else rounds,
         patience=profile.loop.patience,
         score_tolerance=profile.loop.score_tolerance,
@@ -77,33 +73,21 @@ def make_job(
     )
 
 
-def run_inline(_label: str, work: Callable[[], None]) -> None:
-    """The plain step runner: just does it."""
-    work()
-
-
-def ignore(_event: object) -> None:
-    """The listener of those who do not listen."""
-
-
 def execute(
     job: Job,
     tools: RegenerationTools,
     bank: MemoryBank,
-    run_step: StepRunner = run_inline,
+    run_step: StepRunner = call_step,
     on_event: Listener = ignore,
 ) -> list[Run]:
     """Run the loop for a job. With Prefect or without it, everything passes here."""
-    from controller.regeneration import Case, RegenerationSettings, regenerate
-
     settings = RegenerationSettings(
         rounds=job.rounds,
         patience=job.patience,
         score_tolerance=job.score_tolerance,
         batch_size=job.batch_size,
     )
-    cases = [Case(run_id=case.run_id, prompt=case.prompt, seed=case.seed) for case in job.cases]
-    return regenerate(cases, tools, bank, settings, run_step=run_step, on_event=on_event)
+    return regenerate(job.cases, tools, bank, settings, run_step=run_step, on_event=on_event)
 
 
 def check_prompts(prompts: Sequence[str], file: Path | None = None) -> list[str]:

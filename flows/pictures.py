@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageDraw, ImageFilter, ImageFont, ImageOps
+from PIL import ImageDraw, ImageFilter, ImageFont
 
-from contracts.errors import InvalidInput
 from contracts.records import Finding, Image, Mask
 
 COLORS = ((230, 85, 13), (0, 114, 178), (204, 51, 135), (0, 135, 90), (117, 76, 190), (150, 110, 0))
@@ -20,29 +18,10 @@ COLORS = ((230, 85, 13), (0, 114, 178), (204, 51, 135), (0, 135, 90), (117, 76, 
 SHOWN_AT_LEAST, SHOWN_AT_MOST = 256, 1024
 """Pixels of the longer side in the report: small pictures are enlarged smoothly, large ones reduced."""
 
-MAX_PIXELS = 64_000_000
-
 
 def color_of(number: int) -> tuple[int, int, int]:
     """RGB color of finding `number`, counted from 1."""
     return COLORS[(number - 1) % len(COLORS)]
-
-
-def read_image(path: Path) -> Image:
-    """An image file as uint8 (H, W, 3) RGB, upright, transparency on white. Raises InvalidInput."""
-    try:
-        with Pillow.open(path) as file:
-            if file.width * file.height > MAX_PIXELS:
-                raise InvalidInput(f"image {path} has {file.width}x{file.height} pixels: use a smaller copy")
-            upright = ImageOps.exif_transpose(file).convert("RGBA")
-    except FileNotFoundError as error:
-        raise InvalidInput(f"image {path} does not exist") from error
-    except InvalidInput:
-        raise
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
-        raise InvalidInput(f"image {path} cannot be read: not a picture file, or a broken one") from error
-    white = Pillow.new("RGBA", upright.size, "white")
-    return np.asarray(Pillow.alpha_composite(white, upright).convert("RGB"))
 
 
 def shown_size(width: int, height: int) -> tuple[int, int]:

@@ -6,7 +6,6 @@ itself.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -121,11 +120,6 @@ def scene_from_facts(facts: dict[str, object]) -> Scene:
     )
 
 
-def pairs(seeds: Sequence[int], size: int = 64) -> Iterator[Pair]:
-    """Pairs rendered on the spot."""
-    return (render_pair(seed, size) for seed in seeds)
-
-
 def stack(images: Sequence[Image]) -> NDArray[np.uint8]:
     return np.stack(list(images)).astype(np.uint8)
 
@@ -173,21 +167,3 @@ def _facts(pair: Pair) -> dict[str, object]:
             for kind, f in zip(pair.kinds, pair.findings, strict=True)
         ],
     }
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """`legion train data`: render every split."""
-    parser = argparse.ArgumentParser(prog="legion train data", description=main.__doc__)
-    parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER)
-    parser.add_argument("--splits", nargs="+", default=list(DEFAULT_COUNTS), choices=list(DEFAULT_COUNTS))
-    parser.add_argument(
-        "--count", type=int, help="pairs per split (default: as the bundled models were trained on)"
-    )
-    parser.add_argument("--processes", type=int)
-    args = parser.parse_args(argv)
-    for split in args.splits:
-        make(split, args.count or DEFAULT_COUNTS[split], args.folder, processes=args.processes)
-
-
-if __name__ == "__main__":
-    main()

@@ -127,14 +127,6 @@ class Plan:
             replace(self.stage_2, pause_after=seconds),
         )
 
-    def within(self, seconds: float) -> Plan:
-        """The same plan squeezed into a time: a quarter for the warm-up, the last twentieth for stage 2."""
-        return Plan(
-            replace(self.warm_up, max_seconds=0.25 * seconds),
-            replace(self.stage_1, max_seconds=0.70 * seconds),
-            replace(self.stage_2, max_seconds=0.05 * seconds),
-        )
-
 
 def prepare(pairs: PairSet, folder: Path, clip_folder: Path | None, seed: int = 60) -> tuple[Legion, Dialog]:
     """An untrained defender that knows the words of `pairs`, with the tiny CLIP's tower if there is one."""

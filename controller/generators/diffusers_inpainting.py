@@ -10,7 +10,7 @@ call, so that a crop is the same alone and in a batch, bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,26 +108,15 @@ class DiffusersInpainter:
         """
         for request in requests:
             self._check(request)
-        images: dict[int, Image] = {}
-        for batch in self._batches(requests):
-            images.update(zip(batch, self._paint([requests[i] for i in batch]), strict=True))
-        return [images[i] for i in range(len(requests))]
+        return pipelines.in_batches(requests, self._batch_size, _kind, self._paint)
 
     def fits(self, prompt: str) -> bool:
         """Whether the text encoder reads the whole prompt."""
-        return pipelines.tokens(self._pipeline, prompt) <= pipelines.token_limit(self._pipeline)
+        return pipelines.fits(self._pipeline, prompt)
 
     def describe(self) -> Mapping[str, object]:
         """Name, digest of the weights, pipeline and scheduler class, dtype, exactness, steps, guidance."""
-        return {
-            "name": self.name,
-            "digest": self._digest,
-            "pipeline": type(self._pipeline).__name__,
-            "scheduler": type(self._pipeline.scheduler).__name__,
-            "dtype": str(self._pipeline.dtype).removeprefix("torch."),
-            "exact": self._exact,
-            **self._options,
-        }
+        return pipelines.describe(self.name, self._pipeline, self._digest, self._exact, self._options)
 
     def _check(self, request: InpaintRequest) -> None:
         height, width = request.mask.shape
@@ -149,17 +138,6 @@ class DiffusersInpainter:
                 f"strength {request.strength:g} with {steps} steps leaves no step to paint: choose at least "
                 f"{math.ceil(100 / steps) / 100:g}"
             )
-
-    def _batches(self, requests: Sequence[InpaintRequest]) -> Iterator[list[int]]:
-        """Positions of the requests of each model call: of one size, strength, and kind of negative
-        prompt."""
-        groups: dict[tuple[object, ...], list[int]] = {}
-        for i, request in enumerate(requests):
-            key = (request.mask.shape, request.strength, bool(request.negative_prompt))
-            groups.setdefault(key, []).append(i)
-        for group in groups.values():
-            for start in range(0, len(group), self._batch_size):
-                yield group[start : start + self._batch_size]
 
     @torch.inference_mode()
     def _paint(self, requests: Sequence[InpaintRequest]) -> list[Image]:
@@ -204,3 +182,8 @@ def _native_size(pipeline: Any, alignment: int) -> tuple[int, int]:
     scale = int(pipeline.vae_scale_factor)
     width, height = (max(alignment, int(side) * scale // alignment * alignment) for side in sides)
     return width, height
+
+
+def _kind(request: InpaintRequest) -> tuple[object, ...]:
+    """What requests of one model call share: size, strength, and whether there is a negative prompt."""
+    return request.mask.shape, request.strength, bool(request.negative_prompt)

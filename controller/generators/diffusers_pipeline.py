@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +79,7 @@ class DiffusersGenerator:
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Image]:
         """One uint8 (H, W, 3) picture per request, in order. Raises ModelError."""
-        images: dict[int, Image] = {}
-        for batch in self._batches(requests):
-            images.update(zip(batch, self._paint([requests[i] for i in batch]), strict=True))
-        return [images[i] for i in range(len(requests))]
+        return pipelines.in_batches(requests, self._batch_size, _kind, self._paint)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of the prompt, as written, that the checkpoint's `known_words.txt` lacks; each once, in
@@ -97,27 +94,11 @@ class DiffusersGenerator:
 
     def fits(self, prompt: str) -> bool:
         """Whether the text encoder reads the whole prompt."""
-        return pipelines.tokens(self._pipeline, prompt) <= pipelines.token_limit(self._pipeline)
+        return pipelines.fits(self._pipeline, prompt)
 
     def describe(self) -> Mapping[str, object]:
         """Name, digest of the weights, pipeline and scheduler class, dtype, exactness, steps, guidance."""
-        return {
-            "name": self.name,
-            "digest": self._digest,
-            "pipeline": type(self._pipeline).__name__,
-            "scheduler": type(self._pipeline.scheduler).__name__,
-            "dtype": str(self._pipeline.dtype).removeprefix("torch."),
-            "exact": self._exact,
-            **self._options,
-        }
-
-    def _batches(self, requests: Sequence[GenerationRequest]) -> Iterator[list[int]]:
-        """Positions of the requests of each model call. Those without a negative prompt go by themselves:
-        some pipelines treat an absent negative prompt differently from an empty one."""
-        for negative in (False, True):
-            group = [i for i, request in enumerate(requests) if bool(request.negative_prompt) == negative]
-            for start in range(0, len(group), self._batch_size):
-                yield group[start : start + self._batch_size]
+        return pipelines.describe(self.name, self._pipeline, self._digest, self._exact, self._options)
 
     @torch.inference_mode()
     def _paint(self, requests: Sequence[GenerationRequest]) -> list[Image]:
@@ -133,6 +114,11 @@ class DiffusersGenerator:
                 **self._options,
             )
         return [pipelines.to_uint8(self.name, picture) for picture in result.images]
+
+
+def _kind(request: GenerationRequest) -> bool:
+    """Has it a negative prompt? Some pipelines treat an absent one differently from an empty one."""
+    return bool(request.negative_prompt)
 
 
 def split_words(prompt: str) -> list[str]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from contracts.errors import CheckpointError, InvalidInput, ModelError
 from contracts.records import Image
 
 log = logging.getLogger(__name__)
+R = TypeVar("R")
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DEFAULTS_FILE = "legion_defaults.json"
@@ -86,6 +87,41 @@ def token_limit(pipeline: Any) -> int:
     """How many tokens the pipeline's text encoder reads."""
     positions = getattr(pipeline.text_encoder.config, "max_position_embeddings", None)
     return min(int(pipeline.tokenizer.model_max_length), int(positions or 1_000_000))
+
+
+def fits(pipeline: Any, prompt: str) -> bool:
+    """Whether the pipeline's text encoder reads the whole prompt."""
+    return tokens(pipeline, prompt) <= token_limit(pipeline)
+
+
+def describe(
+    name: str, pipeline: Any, digest: str, exact: bool, options: Mapping[str, int | float]
+) -> dict[str, object]:
+    """What a record keeps: name, digest, pipeline and scheduler class, dtype, exactness, steps, guidance."""
+    return {
+        "name": name,
+        "digest": digest,
+        "pipeline": type(pipeline).__name__,
+        "scheduler": type(pipeline.scheduler).__name__,
+        "dtype": str(pipeline.dtype).removeprefix("torch."),
+        "exact": exact,
+        **options,
+    }
+
+
+def in_batches(
+    requests: Sequence[R], size: int, kind: Callable[[R], Hashable], paint: Callable[[list[R]], list[Image]]
+) -> list[Image]:
+    """Paint requests of one kind together, up to `size` per call; the pictures in the requests' order."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, request in enumerate(requests):
+        groups.setdefault(kind(request), []).append(i)
+    images: dict[int, Image] = {}
+    for group in groups.values():
+        for start in range(0, len(group), size):
+            batch = group[start : start + size]
+            images.update(zip(batch, paint([requests[i] for i in batch]), strict=True))
+    return [images[i] for i in range(len(requests))]
 
 
 def warn_if_too_long(name: str, pipeline: Any, prompt: str) -> None:

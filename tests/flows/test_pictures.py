@@ -11,7 +11,8 @@ from flow_samples import finding, picture
 from PIL import Image as Pillow
 
 from contracts.errors import InvalidInput
-from flows.pictures import anchor, color_of, marked, mask_overlay, read_image, shown_size, thumbnail_uri
+from defender.image_files import read_image
+from flows.pictures import anchor, color_of, marked, mask_overlay, shown_size, thumbnail_uri
 
 
 @pytest.mark.parametrize(
