@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from flows.commands.options import add_common
 
 if TYPE_CHECKING:
     from defender.describing import Description
 
 
-def add_weights(commands: Any, add_common: Callable[[argparse.ArgumentParser], None]) -> None:
+def add(commands: Any) -> None:
     """Hang `weights import` and `weights show` on the command line."""
     parser = commands.add_parser(
         "weights", help="convert a released LEGION or GLaMM, or describe a checkpoint"
