@@ -11,10 +11,14 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from contracts.records import (
+    Candidate,
     Diagnosis,
     GenerationRequest,
     Image,
     InpaintRequest,
+    LeftOut,
+    RegionPlan,
+    Repair,
     Revision,
     RevisionRequest,
     Round,
@@ -124,6 +128,38 @@ class MemoryBank(Protocol):
     def commit_verdict(self, run_id: str, index: int, verdict: Verdict) -> None: ...
 
     def commit_revision(self, run_id: str, index: int, revision: Revision, seconds: float) -> None: ...
+
+    def commit_plan(
+        self, run_id: str, index: int, regions: Sequence[RegionPlan], left_out: Sequence[LeftOut]
+    ) -> None:
+        """Regions are numbered from 1 in this order; candidates of each from 1 too."""
+        ...
+
+    def commit_region_prompt(
+        self, run_id: str, index: int, region: int, prompt: str, seconds: float
+    ) -> None: ...
+
+    def commit_painting(
+        self, run_id: str, index: int, region: int, candidate: int, image: Image, seed: int, seconds: float
+    ) -> str:
+        """Store the painted crop and return its digest."""
+        ...
+
+    def commit_look(
+        self, run_id: str, index: int, region: int, candidate: int, look: Candidate, seconds: float
+    ) -> None:
+        """Store what was measured on the picture with this candidate, and the gate's word on it."""
+        ...
+
+    def commit_repair(
+        self, run_id: str, index: int, region: int, repair: Repair, picture: Image | None
+    ) -> str | None:
+        """Store what became of a region, with the whole picture if it was accepted; that one's digest."""
+        ...
+
+    def commit_result(self, run_id: str, index: int, image: str, outside: str) -> None:
+        """Store the digests of the picture after the round and of the pixels outside all supports so far."""
+        ...
 
     def finish(self, run_id: str, status: RunStatus) -> None: ...
 

@@ -138,6 +138,47 @@ class RegionPlan:
 
 
 @dataclass(frozen=True, eq=False)
+class LeftOut:
+    """An area that is not repaired, and why."""
+
+    findings: tuple[Finding, ...]
+    mask: Mask
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One painting of a region, and what was measured on the picture with it. None is not measured yet."""
+
+    seed: int
+    painted: str
+    """sha256 digest of what the painter made of the crop."""
+    diagnosis: Diagnosis | None = None
+    scores: tuple[Score, ...] | None = None
+    seam: float | None = None
+    """How much the region's edge shows, -255..255 levels."""
+    outside: str | None = None
+    """Digest of the pixels outside the region's support."""
+    accepted: bool | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Repair:
+    """One region of a round: what was planned, told, painted and decided. None is not done yet."""
+
+    plan: RegionPlan
+    prompt: str | None = None
+    candidates: tuple[Candidate, ...] = ()
+    accepted: bool | None = None
+    reason: str = ""
+    chosen: int | None = None
+    """Number of the candidate that was taken, counted from 1; None if all were rolled back."""
+    picture: str | None = None
+    """sha256 digest of the whole picture with the repair; None if it was rolled back."""
+
+
+@dataclass(frozen=True, eq=False)
 class InpaintRequest:
     """One crop to repaint."""
 
@@ -177,6 +218,16 @@ class Round:
     revision: Revision | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Share of model time per step: a batch of n pictures that took t seconds counts t/n for each."""
+    repairs: tuple[Repair, ...] | None = None
+    """Inpainting only: the planned regions in the order in which they are repaired; `image` is the picture
+    before them."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Inpainting only: what was found and is not repaired in this round."""
+    result: str | None = None
+    """Inpainting only: sha256 digest of the picture after the round."""
+    outside: str | None = None
+    """Inpainting only: the proof, a digest of all pixels outside the supports of this and all earlier rounds.
+    It was compared with that of the original."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +249,20 @@ class Run:
         """The last accepted round: the gate accepts only improvements, so it is the best one."""
         accepted = [r for r in self.rounds if r.verdict is not None and r.verdict.accepted]
         return accepted[-1] if accepted else None
+
+    @property
+    def result(self) -> str | None:
+        """Digest of the picture to show, as far as the run has come; None if there is none yet."""
+        if self.kind == "regeneration":
+            return self.best.image if self.best is not None else None
+        repaired = [x.picture for r in self.rounds for x in r.repairs or () if x.picture is not None]
+        return repaired[-1] if repaired else next((r.image for r in self.rounds), None)
+
+    @property
+    def support(self) -> Mask | None:
+        """Every pixel that any planned region was allowed to change, (H, W); None if nothing was planned."""
+        supports = [x.plan.support for r in self.rounds for x in r.repairs or ()]
+        return np.logical_or.reduce(supports) if supports else None
 
 
 def bounding_box(mask: Mask) -> Box:

@@ -12,13 +12,10 @@ stopped.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, TypeVar
-
-import numpy as np
+from typing import Literal, TypeAlias
 
 from contracts.errors import InvalidInput, ModelError
 from contracts.protocols import Defender, Generator, MemoryBank, PromptModifier, Scorer
@@ -29,21 +26,30 @@ from contracts.records import (
     RevisionRequest,
     Round,
     Run,
-    Score,
 )
 from contracts.seeds import derive_seed
 from controller.gate import GateSettings, best_round, judge
 from controller.prompt_rules import clean_prompt
+from controller.steps import (
+    Event,
+    RoundFinished,
+    RunFinished,
+    Stepper,
+    StepRunner,
+    call_step,
+    check_batch_size,
+    check_image,
+    check_scorer_names,
+    check_unique,
+    diagnoses_of,
+    ignore,
+    score_all,
+    timed,
+)
 
 KIND = "regeneration"
 Step: TypeAlias = Literal["paint", "diagnose", "score", "judge", "revise"]
 STEPS: tuple[Step, ...] = ("paint", "diagnose", "score", "judge", "revise")
-
-StepRunner: TypeAlias = Callable[[str, Callable[[], None]], None]
-"""Runs one step's work under a label such as "paint · round 2 · 16 pictures". It may run the work again if it
-failed: what was committed is not repeated."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -96,65 +102,11 @@ class RegenerationSettings:
 
     def __post_init__(self) -> None:
         self.gate("selection")
-        if self.batch_size < 1:
-            raise InvalidInput(f"batch size {self.batch_size} cannot be used: choose 1 or more")
+        check_batch_size(self.batch_size)
 
     def gate(self, selection_score: str) -> GateSettings:
         """What the gate goes by."""
         return GateSettings(selection_score, self.rounds, self.patience, self.score_tolerance)
-
-
-@dataclass(frozen=True)
-class StepStarted:
-    """`total` runs are about to take this step of this round."""
-
-    step: Step
-    round: int
-    total: int
-
-
-@dataclass(frozen=True)
-class StepFinished:
-    """One run's step is committed: the `done`-th of `total`."""
-
-    run_id: str
-    step: Step
-    round: int
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class RoundFinished:
-    """One run's round has its verdict and, if another round follows, its revision."""
-
-    run_id: str
-    round: int
-    rounds: int
-    accepted: bool
-
-
-@dataclass(frozen=True)
-class RunFinished:
-    """One run is over: the `done`-th of `total`."""
-
-    run_id: str
-    round: int
-    stop: str
-    done: int
-    total: int
-
-
-Event: TypeAlias = StepStarted | StepFinished | RoundFinished | RunFinished
-
-
-def call_step(_label: str, work: Callable[[], None]) -> None:
-    """The plain StepRunner: just do it."""
-    work()
-
-
-def ignore(_event: Event) -> None:
-    """The silent listener."""
 
 
 def regenerate(
@@ -175,7 +127,7 @@ def regenerate(
     the bank's own errors.
     """
     cases = _checked(cases)
-    _check_scorer_names(tools)
+    check_scorer_names(tools.scorers)
     record = run_settings(tools, settings)
     with ExitStack() as held:
         runs = [
@@ -238,7 +190,7 @@ class _Loop:
     ) -> None:
         self.states = [_State(run) for run in runs]
         self.tools, self.bank, self.settings = tools, bank, settings
-        self.run_step, self.on_event = run_step, on_event
+        self.on_event, self.stepper = on_event, Stepper(run_step, on_event, settings.batch_size)
         self.gate = settings.gate(tools.selection_scorer.name)
 
     def run(self) -> None:
@@ -251,21 +203,14 @@ class _Loop:
                 self._close_round(state)
 
     def _step(self, step: Step, index: int, states: Sequence[_State]) -> None:
-        """Run one step for those that need it; what is pending is asked again inside, so a retry is safe."""
-        total = sum(_is_pending(step, index, state) for state in states)
-        if not total:
-            return
-        self.on_event(StepStarted(step, index, total))
-
-        def work() -> None:
-            pending = [state for state in states if _is_pending(step, index, state)]
-            done = total - len(pending)
-            for chunk in _chunks(pending, self.settings.batch_size):
-                for state in self._commit(step, index, chunk):
-                    done += 1
-                    self.on_event(StepFinished(state.run_id, step, index, done, total))
-
-        self.run_step(f"{step} · round {index} · {total} picture{'' if total == 1 else 's'}", work)
+        self.stepper.take(
+            step,
+            index,
+            states,
+            pending=lambda state: _is_pending(step, index, state),
+            commit=lambda chunk: self._commit(step, index, chunk),
+            run_id=lambda state: state.run_id,
+        )
 
     def _commit(self, step: Step, index: int, chunk: Sequence[_State]) -> Iterator[_State]:
         """Take one step for a chunk with one model call; yields each run once its result is committed."""
@@ -289,34 +234,27 @@ class _Loop:
                 state.rounds.append(self.bank.open_round(state.run_id, index, prompt, seed))
         requests = [GenerationRequest(state.last.prompt, state.last.seed) for state in chunk]
         tool = self.tools.generator
-        images, seconds = _timed(tool.name, chunk, lambda: tool.generate(requests))
+        images, seconds = timed(tool.name, len(chunk), lambda: tool.generate(requests))
         for state, image in zip(chunk, images, strict=True):
-            _check_image(tool.name, image)
+            check_image(tool.name, image)
             digest = self.bank.commit_image(state.run_id, index, image, seconds)
             state.update(image=digest)
             yield state
 
     def _diagnose(self, chunk: Sequence[_State]) -> Iterator[_State]:
         images, tool = self._images(chunk), self.tools.defender
-        diagnoses, seconds = _timed(tool.name, chunk, lambda: tool.diagnose(images))
-        for state, image, diagnosis in zip(chunk, images, diagnoses, strict=True):
-            _check_masks(tool.name, image, diagnosis.findings)
+        diagnoses, seconds = diagnoses_of(tool.name, images, lambda: tool.diagnose(images))
+        for state, diagnosis in zip(chunk, diagnoses, strict=True):
             self.bank.commit_diagnosis(state.run_id, state.last.index, diagnosis, seconds)
             state.update(diagnosis=diagnosis)
             yield state
 
     def _score(self, chunk: Sequence[_State]) -> Iterator[_State]:
         images, prompts = self._images(chunk), [state.prompt for state in chunk]
-        columns: list[list[Score]] = []
-        seconds = 0.0
-        for tool in self.tools.scorers:
-            scores, share = _timed(tool.name, chunk, lambda t=tool: t.score(images, prompts))  # type: ignore[misc]
-            _check_scores(tool.name, scores)
-            columns.append(scores)
-            seconds += share
-        for state, row in zip(chunk, zip(*columns, strict=True), strict=True):
+        rows, seconds = score_all(self.tools.scorers, images, prompts)
+        for state, row in zip(chunk, rows, strict=True):
             self.bank.commit_scores(state.run_id, state.last.index, row, seconds)
-            state.update(scores=tuple(row))
+            state.update(scores=row)
             yield state
 
     def _judge(self, chunk: Sequence[_State]) -> Iterator[_State]:
@@ -329,7 +267,7 @@ class _Loop:
     def _revise(self, chunk: Sequence[_State]) -> Iterator[_State]:
         requests = [_revision_request(state) for state in chunk]
         tool = self.tools.modifier
-        revisions, seconds = _timed(tool.name, chunk, lambda: tool.revise(requests))
+        revisions, seconds = timed(tool.name, len(chunk), lambda: tool.revise(requests))
         for state, revision in zip(chunk, revisions, strict=True):
             kept = replace(revision, prompt=_usable_prompt(tool.name, revision.prompt))
             self.bank.commit_revision(state.run_id, state.last.index, kept, seconds)
@@ -384,51 +322,10 @@ def _open_findings(state: _State) -> tuple[Finding, ...]:
     return ()
 
 
-def _timed(name: str, chunk: Sequence[_State], call: Callable[[], list[T]]) -> tuple[list[T], float]:
-    """The tool's results, one per run, and each run's share of the seconds they took."""
-    start = time.perf_counter()
-    results = call()
-    seconds = time.perf_counter() - start
-    if len(results) != len(chunk):
-        raise ModelError(f"{name} gave {len(results)} results for {len(chunk)} inputs: it must give one each")
-    return results, seconds / len(chunk)
-
-
-def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
 def _checked(cases: Sequence[Case]) -> list[Case]:
     cleaned = [replace(case, prompt=clean_prompt(case.prompt)) for case in cases]
-    ids = [case.run_id for case in cleaned]
-    if repeated := sorted({run_id for run_id in ids if ids.count(run_id) > 1}):
-        raise InvalidInput(f"the run id {repeated[0]!r} is given twice: each prompt needs its own")
+    check_unique([case.run_id for case in cleaned], "prompt")
     return cleaned
-
-
-def _check_scorer_names(tools: RegenerationTools) -> None:
-    names = [scorer.name for scorer in tools.scorers]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise InvalidInput(f"two scorers are called {repeated[0]!r}: give each its own name")
-
-
-def _check_scores(name: str, scores: Sequence[Score]) -> None:
-    if wrong := [score.name for score in scores if score.name != name]:
-        raise ModelError(f"the scorer {name!r} signs its scores {wrong[0]!r}: they must carry its own name")
-
-
-def _check_image(name: str, image: Image) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ModelError(f"{name} gave {image.dtype} {image.shape}: a picture is uint8 (H, W, 3)")
-
-
-def _check_masks(name: str, image: Image, findings: Sequence[Finding]) -> None:
-    for finding in findings:
-        if finding.mask.dtype != np.bool_ or finding.mask.shape != image.shape[:2]:
-            raise ModelError(
-                f"{name} gave a {finding.mask.dtype} mask of {finding.mask.shape} for a picture of "
-                f"{image.shape[:2]}: a mask is bool (H, W) of the same size"
-            )
 
 
 def _usable_prompt(name: str, prompt: str) -> str:

@@ -38,8 +38,6 @@ class RegionGateSettings:
     nearby_slack: float = 0.1
     """How much earlier findings around the support may grow, as a share of the repaired severity, 0 or more:
     masks of one and the same flaw waver."""
-    tries: int = 2
-    """Times a region is painted before it is given up, 1 or more."""
 
     def __post_init__(self) -> None:
         for name in ("score_tolerance", "max_seam", "nearby", "nearby_slack"):
@@ -48,8 +46,6 @@ class RegionGateSettings:
                 raise InvalidInput(f"{name.replace('_', ' ')} {value} cannot be used: choose 0 or more")
         if not 0 < self.min_reduction <= 1:
             raise InvalidInput(f"min reduction {self.min_reduction} cannot be used: choose above 0 up to 1")
-        if self.tries < 1:
-            raise InvalidInput(f"tries {self.tries} cannot be used: choose 1 or more")
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,13 +137,13 @@ def known(finding: Finding, earlier: Sequence[Finding]) -> bool:
     )
 
 
-def given_up(attempts: Sequence[Attempt], settings: RegionGateSettings) -> list[Mask]:
+def given_up(attempts: Sequence[Attempt], tries: int) -> list[Mask]:
     """Cores of the regions that had all their tries, for `regions.plan_regions`.
 
     A try counts whether it was accepted or not: a flaw that comes back after a repair is not chased for ever.
     A region is known again by its place (`masks.same_region`), wherever its mask has wandered a little.
     """
-    return [a.core for a in attempts if tries_of(a.core, attempts) >= settings.tries]
+    return [a.core for a in attempts if tries_of(a.core, attempts) >= tries]
 
 
 def tries_of(core: Mask, attempts: Sequence[Attempt]) -> int:

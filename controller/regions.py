@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import InvalidInput, ModelError
-from contracts.records import Box, Finding, InpaintRequest, Mask, RegionPlan, bounding_box
+from contracts.records import Box, Finding, InpaintRequest, LeftOut, Mask, RegionPlan, bounding_box
 from controller import masks
 from controller.compositing import resample
 from controller.gate import weight
@@ -87,15 +87,6 @@ class PaintingSize:
                 f"a painting size of {self.width}x{self.height} cannot be used: both sides must be multiples "
                 f"of {self.alignment}"
             )
-
-
-@dataclass(frozen=True, eq=False)
-class LeftOut:
-    """An area that is not repaired, and why."""
-
-    findings: tuple[Finding, ...]
-    mask: Mask
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)

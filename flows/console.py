@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from contracts.records import Diagnosis, Round, Run
-from controller.regeneration import STEPS, Event, StepFinished, StepStarted
+from controller.regeneration import STEPS
+from controller.steps import Event, StepFinished, StepStarted
 from flows.output import score_table
 from flows.wording import (
     count,

@@ -18,11 +18,9 @@ from controller.regeneration import (
     Case,
     RegenerationSettings,
     RegenerationTools,
-    StepRunner,
-    call_step,
-    ignore,
     regenerate,
 )
+from controller.steps import StepRunner, call_step, ignore
 from flows.profiles import Profile
 from flows.settings import MAX_BATCH, MAX_ROUNDS
 

@@ -21,7 +21,7 @@ from prefect.client.orchestration import get_client
 from contracts.errors import LegionError, RemoteError
 from contracts.protocols import MemoryBank
 from contracts.records import Run
-from controller.regeneration import Event, StepFinished, StepStarted, ignore
+from controller.steps import Event, StepFinished, StepStarted, ignore
 from flows.console import share_done
 from flows.gallery import gallery, gallery_key
 from flows.jobs import Job, Listener, execute

@@ -23,12 +23,9 @@ from controller import gate
 from controller.regeneration import (
     Case,
     RegenerationSettings,
-    RoundFinished,
-    RunFinished,
-    StepFinished,
-    StepStarted,
     regenerate,
 )
+from controller.steps import RoundFinished, RunFinished, StepFinished, StepStarted
 from memory_bank import open_memory_bank
 
 CASES = [

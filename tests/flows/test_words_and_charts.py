@@ -10,7 +10,8 @@ from flow_samples import sample_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.regeneration import STEPS, StepFinished
+from controller.regeneration import STEPS
+from controller.steps import StepFinished
 from flows.charts import Point, curve, nice_ticks
 from flows.console import difference_text, note_unknown, share_done
 from flows.gallery import gallery, gallery_key, plain
