@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 
-from intervals import bootstrap
 from regeneration import Bench, bundled_tools
 
+from contracts.intervals import bootstrap
 from contracts.records import CATEGORIES
 from tabletop import captions
 

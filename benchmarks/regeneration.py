@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from intervals import Interval, bootstrap
 from numpy.typing import NDArray
 
+from contracts.intervals import Interval, bootstrap
 from contracts.protocols import Scorer
 from contracts.records import CATEGORIES, GenerationRequest
 from contracts.seeds import derive_seed

@@ -1,0 +1,74 @@
+"""A measured figure with its 95 % bootstrap interval: how far it could move had other units been drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+RESAMPLES = 10_000
+_NUMBERS_AT_ONCE = 2_000_000
+
+Statistic: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""From how often each unit was drawn, (R, N), to a figure per draw, (R,); nan where a draw has none."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % percentile bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def percent(self) -> str:
+        return f"{100 * self.mean:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+    def points(self) -> str:
+        """For differences of shares."""
+        return f"{100 * self.mean:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+
+    def plain(self) -> str:
+        return f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+def ratio(over: ArrayLike, under: ArrayLike) -> Statistic:
+    """Sum of `over` by sum of `under`, one of each per unit: a mean of values that come in groups."""
+    numerators, denominators = np.asarray(over, float), np.asarray(under, float)
+
+    def of(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        values = np.full(len(counts), np.nan)
+        total = counts @ denominators
+        np.divide(counts @ numerators, total, out=values, where=total != 0)
+        return values
+
+    return of
+
+
+def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
+    """Mean of one value per unit. For a paired comparison pass the differences."""
+    x = np.asarray(values, float)
+    return resample(ratio(x, np.ones(len(x))), len(x), seed)
+
+
+def resample(statistic: Statistic, units: int, seed: int = 0) -> Interval:
+    """A figure of all `units` (1 or more), and its spread over RESAMPLES draws of as many, with return.
+
+    Draws of which the statistic makes nothing (nan) are left out. The same seed gives the same interval.
+    """
+    rng = np.random.default_rng(seed)
+    at_once = min(RESAMPLES, max(1, _NUMBERS_AT_ONCE // units))
+    drawn = []
+    for start in range(0, RESAMPLES, at_once):
+        rows = min(at_once, RESAMPLES - start)
+        picks = rng.integers(units, size=(rows, units)) + units * np.arange(rows)[:, None]
+        counts = np.bincount(picks.ravel(), minlength=rows * units).reshape(rows, units)
+        drawn.append(statistic(counts.astype(float)))
+    figure = float(statistic(np.ones((1, units)))[0])
+    values = np.concatenate(drawn)
+    values = values[~np.isnan(values)]
+    low, high = np.percentile(values, [2.5, 97.5]) if len(values) else (np.nan, np.nan)
+    return Interval(figure, float(low), float(high))
