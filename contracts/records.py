@@ -82,6 +82,30 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What asking a language model took. Sums of it are sums of each part."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+    """US dollars by the price table; 0 where no price is known."""
+
+    @property
+    def tokens(self) -> int:
+        """In and out together."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.usd + other.usd,
+        )
+
+
+@dataclass(frozen=True)
 class Revision:
     """A new prompt and why it was chosen."""
 
@@ -89,6 +113,7 @@ class Revision:
     addressed: tuple[str, ...] = ()
     """Phrases of the findings that the new prompt answers."""
     reason: str = ""
+    usage: Usage = Usage()
 
 
 @dataclass(frozen=True)
@@ -194,6 +219,16 @@ class InpaintRequest:
 
 
 @dataclass(frozen=True)
+class Try:
+    """An earlier round, as far as it teaches something about prompts."""
+
+    prompt: str
+    accepted: bool
+    found: tuple[str, ...] = ()
+    """Phrases of what was found in its picture."""
+
+
+@dataclass(frozen=True)
 class RevisionRequest:
     """What a prompt modifier may look at."""
 
@@ -201,6 +236,12 @@ class RevisionRequest:
     current_prompt: str
     findings: tuple[Finding, ...]
     earlier_prompts: tuple[str, ...] = ()
+    tries: tuple[Try, ...] = ()
+    """Earlier rounds of this run, oldest first; the current one is not among them."""
+    helped: tuple[str, ...] = ()
+    """Words that repaired such findings in other runs, the best first."""
+    spent: Usage = Usage()
+    """What this run's earlier revisions took."""
 
 
 @dataclass(frozen=True, eq=False)
