@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
-from typing import Any, TypeVar, get_args
+from typing import Any, Protocol, TypeVar, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
@@ -29,10 +30,15 @@ from contracts.errors import (
     SettingsChanged,
 )
 from contracts.records import (
+    Box,
+    Candidate,
     Diagnosis,
     Finding,
     Image,
+    LeftOut,
     Mask,
+    RegionPlan,
+    Repair,
     Revision,
     Round,
     Run,
@@ -45,7 +51,19 @@ from memory_bank.lease import LEASE_SECONDS, LeaseKeeper, describe, is_live, is_
 from memory_bank.places import database_url, store_root
 from memory_bank.settings import KINDS, check_run_id, check_seed, check_text, difference, plain
 from memory_bank.store import ContentStore
-from memory_bank.tables import FindingRow, RevisionRow, RoundRow, RunRow, ScoreRow, StepRow, VerdictRow
+from memory_bank.tables import (
+    CandidateRow,
+    FindingRow,
+    LeftOutRow,
+    RegionRow,
+    ResultRow,
+    RevisionRow,
+    RoundRow,
+    RunRow,
+    ScoreRow,
+    StepRow,
+    VerdictRow,
+)
 
 T = TypeVar("T")
 
@@ -107,14 +125,14 @@ class SqlMemoryBank:
             row = session.scalar(_whole_runs().where(RunRow.run_id == run_id))
             if row is None:
                 raise _not_found(run_id)
-            return _run(row, self._store.mask)
+            return _run(row, self._store)
 
         return self._database.read(work)
 
     def runs(self, limit: int = 50) -> list[Run]:
         """The latest runs, newest first.
 
-        The masks of their findings are left in the store and stand here as empty (0, 0) arrays, so that a
+        Masks and weights are left in the store and stand here as empty (0, 0) arrays, so that a
         listing stays quick and one damaged file does not hide all runs; `load` brings them.
         """
         if limit < 0:
@@ -122,7 +140,7 @@ class SqlMemoryBank:
 
         def work(session: Session) -> list[Run]:
             rows = session.scalars(_whole_runs().order_by(RunRow.id.desc()).limit(limit))
-            return [_run(row, _no_mask) for row in rows]
+            return [_run(row, _NoArrays()) for row in rows]
 
         return self._database.read(work)
 
@@ -234,6 +252,115 @@ class SqlMemoryBank:
 
         self._commit(run_id, index, "revision", seconds, rows)
 
+    # --- steps of inpainting -------------------------------------------------------------------------------
+
+    def commit_plan(
+        self, run_id: str, index: int, regions: Sequence[RegionPlan], left_out: Sequence[LeftOut]
+    ) -> None:
+        """Store what is to be repaired, numbered from 1, and what not. Raises AlreadyCommitted."""
+        planned = [self._region_values(region) for region in regions]
+        passed = [
+            (self._finding_values(x.findings), self._store.put_mask(x.mask), x.reason) for x in left_out
+        ]
+
+        def rows(session: Session, run: RunRow) -> None:
+            row = _round_row(session, run, index)
+            session.add_all(
+                RegionRow(round_pk=row.id, ordinal=ordinal, **values)
+                for ordinal, values in enumerate(planned, start=1)
+            )
+            session.add_all(
+                LeftOutRow(round_pk=row.id, ordinal=ordinal, findings=findings, mask=mask, reason=reason)
+                for ordinal, (findings, mask, reason) in enumerate(passed)
+            )
+
+        self._commit(run_id, index, "plan", None, rows)
+
+    def commit_region_prompt(self, run_id: str, index: int, region: int, prompt: str, seconds: float) -> None:
+        """Store what the painter is told about a region. Raises AlreadyCommitted."""
+        check_text(prompt, "region's prompt")
+
+        def rows(session: Session, run: RunRow) -> None:
+            _region_row(session, run, index, region).prompt = prompt
+
+        self._commit(run_id, index, "prompt", seconds, rows, region)
+
+    def commit_painting(
+        self, run_id: str, index: int, region: int, candidate: int, image: Image, seed: int, seconds: float
+    ) -> str:
+        """Store the painted crop, uint8 (h, w, 3), and return its digest. Raises AlreadyCommitted."""
+        check_seed(seed)
+        digest = self._store.put_image(image)
+
+        def rows(session: Session, run: RunRow) -> None:
+            row = _region_row(session, run, index, region)
+            session.add(CandidateRow(region_pk=row.id, ordinal=candidate, seed=int(seed), painted=digest))
+
+        self._commit(run_id, index, "paint", seconds, rows, region, candidate)
+        return digest
+
+    def commit_look(
+        self, run_id: str, index: int, region: int, candidate: int, look: Candidate, seconds: float
+    ) -> None:
+        """Store what was measured on the picture with a candidate, and the gate's word on it.
+
+        Raises AlreadyCommitted, ModelError for NaN or a measurement that is missing.
+        """
+        if look.diagnosis is None or look.scores is None or look.seam is None or look.accepted is None:
+            raise ModelError(f"candidate {candidate} of region {region} was not measured: nothing to commit")
+        values = {
+            "diagnosis": self._diagnosis_values(look.diagnosis),
+            "scores": [
+                {"name": s.name, "version": s.version, "value": _finite(s.value, f"score {s.name}")}
+                for s in look.scores
+            ],
+            "seam": _finite(look.seam, "seam"),
+            "outside": look.outside,
+            "accepted": bool(look.accepted),
+            "reason": look.reason,
+        }
+
+        def rows(session: Session, run: RunRow) -> None:
+            region_row = _region_row(session, run, index, region)
+            row = next((c for c in region_row.candidates if c.ordinal == candidate), None)
+            if row is None:
+                raise MemoryBankError(f"candidate {candidate} of region {region} of {run_id} is not painted")
+            for name, value in values.items():
+                setattr(row, name, value)
+
+        self._commit(run_id, index, "look", seconds, rows, region, candidate)
+
+    def commit_repair(
+        self, run_id: str, index: int, region: int, repair: Repair, picture: Image | None
+    ) -> str | None:
+        """Store what became of a region, and the whole picture with it if it was accepted; its digest.
+
+        Raises AlreadyCommitted, ModelError if the verdict is missing or does not go with the picture.
+        """
+        if repair.accepted is None or repair.accepted != (picture is not None):
+            raise ModelError(f"region {region} of round {index} is decided without a picture, or undecided")
+        digest = None if picture is None else self._store.put_image(picture)
+
+        def rows(session: Session, run: RunRow) -> None:
+            row = _region_row(session, run, index, region)
+            row.accepted, row.reason, row.chosen = bool(repair.accepted), repair.reason, repair.chosen
+            row.picture = digest
+
+        self._commit(run_id, index, "repair", None, rows, region)
+        return digest
+
+    def commit_result(self, run_id: str, index: int, image: str, outside: str) -> None:
+        """Store the digests of the picture after the round and of all pixels outside the supports.
+
+        Raises AlreadyCommitted.
+        """
+
+        def rows(session: Session, run: RunRow) -> None:
+            row = _round_row(session, run, index)
+            session.add(ResultRow(round_pk=row.id, image=image, outside=outside))
+
+        self._commit(run_id, index, "result", None, rows)
+
     def image(self, digest: str) -> Image:
         """The stored uint8 (H, W, 3) picture. Raises MemoryBankError if it is missing or damaged."""
         return self._store.image(digest)
@@ -245,6 +372,8 @@ class SqlMemoryBank:
         step: str,
         seconds: float | None,
         rows: Callable[[Session, RunRow], None],
+        region: int = 0,
+        candidate: int = 0,
     ) -> None:
         """One transaction: the run is still ours, the step is new, its rows are written."""
         check_run_id(run_id)
@@ -256,8 +385,8 @@ class SqlMemoryBank:
                     run_pk=run.id,
                     round_index=int(index),
                     step=step,
-                    region=0,
-                    candidate=0,
+                    region=int(region),
+                    candidate=int(candidate),
                     seconds=None if seconds is None else float(seconds),
                     committed_at=_now(),
                 )
@@ -265,13 +394,47 @@ class SqlMemoryBank:
             try:
                 session.flush()
             except IntegrityError as error:
+                place = _place(index, region, candidate)
                 raise AlreadyCommitted(
-                    f"step {step!r} of round {index} of run {run_id} was already committed; "
+                    f"step {step!r} of {place} of run {run_id} was already committed; "
                     "load the run and go on from its next step"
                 ) from error
             rows(session, run)
 
         self._database.write(work)
+
+    def _region_values(self, region: RegionPlan) -> dict[str, Any]:
+        return {
+            "findings": self._finding_values(region.findings),
+            "core": self._store.put_mask(region.core),
+            "weights": self._store.put_weights(region.weights),
+            "crop": [int(side) for side in region.crop],
+            "target": [int(side) for side in region.target],
+            "gain": _finite(region.gain, "gain"),
+        }
+
+    def _finding_values(self, findings: Sequence[Finding]) -> list[dict[str, Any]]:
+        """Findings as JSON, their masks in the store."""
+        return [
+            {
+                "phrase": f.phrase,
+                "explanation": f.explanation,
+                "category": f.category,
+                "confidence": _finite(f.confidence, f"confidence of {f.phrase!r}"),
+                "mask": self._store.put_mask(f.mask),
+            }
+            for f in findings
+        ]
+
+    def _diagnosis_values(self, diagnosis: Diagnosis) -> dict[str, Any]:
+        probability = diagnosis.synthetic_probability
+        return {
+            "findings": self._finding_values(diagnosis.findings),
+            "answer": diagnosis.answer,
+            "synthetic_probability": None
+            if probability is None
+            else _finite(probability, "synthetic probability"),
+        }
 
     # --- holding -------------------------------------------------------------------------------------------
 
@@ -369,6 +532,23 @@ def _round_row(session: Session, run: RunRow, index: int) -> RoundRow:
     return row
 
 
+def _region_row(session: Session, run: RunRow, index: int, region: int) -> RegionRow:
+    round_row = _round_row(session, run, index)
+    wanted = select(RegionRow).where(RegionRow.round_pk == round_row.id, RegionRow.ordinal == int(region))
+    row = session.scalar(wanted)
+    if row is None:
+        raise MemoryBankError(
+            f"round {index} of run {run.run_id} has no region {region}: commit its plan first"
+        )
+    return row
+
+
+def _place(index: int, region: int, candidate: int) -> str:
+    """`round 2`, `round 2, region 1`, `round 2, region 1, candidate 3`."""
+    named = (("round", index), ("region", region), ("candidate", candidate))
+    return ", ".join(f"{name} {number}" for name, number in named if number)
+
+
 def _busy(run: RunRow) -> RunBusy:
     if run.lease_holder is None:
         return RunBusy(f"run {run.run_id} is not held by this process: begin it before committing to it")
@@ -385,18 +565,47 @@ def _not_found(run_id: str) -> RunNotFound:
 
 def _whole_runs() -> Any:
     rounds = selectinload(RunRow.rounds)
-    parts = (RoundRow.findings, RoundRow.scores, RoundRow.verdict, RoundRow.revision)
-    return select(RunRow).options(selectinload(RunRow.steps), *(rounds.selectinload(part) for part in parts))
+    parts = (
+        RoundRow.findings,
+        RoundRow.scores,
+        RoundRow.verdict,
+        RoundRow.revision,
+        RoundRow.left_out,
+        RoundRow.result,
+    )
+    return select(RunRow).options(
+        selectinload(RunRow.steps),
+        *(rounds.selectinload(part) for part in parts),
+        rounds.selectinload(RoundRow.regions).selectinload(RegionRow.candidates),
+    )
 
 
-def _no_mask(_digest: str) -> Mask:
-    return np.zeros((0, 0), dtype=bool)
+class _Arrays(Protocol):
+    """Where masks and weights come from."""
+
+    def mask(self, digest: str) -> Mask: ...
+
+    def weights(self, digest: str) -> NDArray[np.uint8]: ...
 
 
-def _run(row: RunRow, mask: Callable[[str], Mask]) -> Run:
+class _NoArrays:
+    """Stands for the store in a listing."""
+
+    def mask(self, _digest: str) -> Mask:
+        return np.zeros((0, 0), dtype=bool)
+
+    def weights(self, _digest: str) -> NDArray[np.uint8]:
+        return np.zeros((0, 0), dtype=np.uint8)
+
+
+def _run(row: RunRow, arrays: _Arrays) -> Run:
     steps: dict[int, dict[str, float | None]] = {}
     for step in row.steps:
-        steps.setdefault(step.round_index, {})[step.step] = step.seconds
+        taken = steps.setdefault(step.round_index, {})
+        if step.step in taken and step.seconds is not None:
+            taken[step.step] = (taken[step.step] or 0.0) + step.seconds  # the regions of a round add up
+        else:
+            taken[step.step] = step.seconds
     return Run(
         run_id=row.run_id,
         kind=row.kind,  # type: ignore[arg-type]  # checked when the run began
@@ -405,7 +614,7 @@ def _run(row: RunRow, mask: Callable[[str], Mask]) -> Run:
         settings=row.settings,
         status=_status(row),
         created=row.created,
-        rounds=tuple(_round(r, steps.get(r.round_index, {}), mask) for r in row.rounds),
+        rounds=tuple(_round(r, steps.get(r.round_index, {}), arrays) for r in row.rounds),
     )
 
 
@@ -416,24 +625,64 @@ def _status(row: RunRow) -> RunStatus:
     return row.status  # type: ignore[return-value]  # checked when it was set
 
 
-def _round(row: RoundRow, steps: Mapping[str, float | None], mask: Callable[[str], Mask]) -> Round:
+def _round(row: RoundRow, steps: Mapping[str, float | None], arrays: _Arrays) -> Round:
     return Round(
         index=row.round_index,
         prompt=row.prompt,
         seed=row.seed,
         image=row.image,
-        diagnosis=_diagnosis(row, mask) if "diagnosis" in steps else None,
+        diagnosis=_diagnosis(row, arrays) if "diagnosis" in steps else None,
         scores=tuple(Score(s.name, s.version, s.value) for s in row.scores) if "scores" in steps else None,
         verdict=None if row.verdict is None else _verdict(row.verdict),
         revision=None if row.revision is None else _revision(row.revision),
         seconds={step: seconds for step, seconds in steps.items() if seconds is not None},
+        repairs=tuple(_repair(r, arrays) for r in row.regions) if "plan" in steps else None,
+        left_out=tuple(
+            LeftOut(_findings(x.findings, arrays), arrays.mask(x.mask), x.reason) for x in row.left_out
+        ),
+        result=None if row.result is None else row.result.image,
+        outside=None if row.result is None else row.result.outside,
     )
 
 
-def _diagnosis(row: RoundRow, mask: Callable[[str], Mask]) -> Diagnosis:
+def _repair(row: RegionRow, arrays: _Arrays) -> Repair:
+    width, height = row.target
+    plan = RegionPlan(
+        findings=_findings(row.findings, arrays),
+        core=arrays.mask(row.core),
+        weights=arrays.weights(row.weights),
+        crop=Box(*row.crop),
+        target=(width, height),
+        gain=row.gain,
+    )
+    candidates = tuple(_candidate(c, arrays) for c in row.candidates)
+    return Repair(plan, row.prompt, candidates, row.accepted, row.reason, row.chosen, row.picture)
+
+
+def _candidate(row: CandidateRow, arrays: _Arrays) -> Candidate:
+    found = row.diagnosis
+    return Candidate(
+        seed=row.seed,
+        painted=row.painted,
+        diagnosis=None
+        if found is None
+        else Diagnosis(_findings(found["findings"], arrays), found["synthetic_probability"], found["answer"]),
+        scores=None if row.scores is None else tuple(Score(**score) for score in row.scores),
+        seam=row.seam,
+        outside=row.outside,
+        accepted=row.accepted,
+        reason=row.reason,
+    )
+
+
+def _findings(values: Sequence[Mapping[str, Any]], arrays: _Arrays) -> tuple[Finding, ...]:
+    return tuple(Finding(**{**value, "mask": arrays.mask(value["mask"])}) for value in values)
+
+
+def _diagnosis(row: RoundRow, arrays: _Arrays) -> Diagnosis:
     findings = tuple(
         Finding(
-            mask=mask(f.mask),
+            mask=arrays.mask(f.mask),
             phrase=f.phrase,
             explanation=f.explanation,
             category=f.category,  # type: ignore[arg-type]  # one of CATEGORIES when it was committed

@@ -144,7 +144,10 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _schema_ready(session: Session) -> bool:
-    """Whether the tables are there. Raises MemoryBankError if newer code or another program made them."""
+    """Whether the tables are there and up to date.
+
+    Raises MemoryBankError if newer code or another program made them.
+    """
     names = set(inspect(session.connection()).get_table_names())
     version = None
     if SchemaRow.__tablename__ in names:
@@ -159,11 +162,12 @@ def _schema_ready(session: Session) -> bool:
             f"the database was written by a newer version (schema {version}, known is {SCHEMA_VERSION}); "
             f"update this program or choose another database with {DATABASE_VARIABLE}"
         )
-    return version is not None
+    return version == SCHEMA_VERSION
 
 
 def _create_schema(session: Session) -> None:
     if _schema_ready(session):
         return  # another process was faster
+    # An older schema is brought up to date the same way: until now, every change was a new table.
     Base.metadata.create_all(session.connection())
-    session.add(SchemaRow(id=1, version=SCHEMA_VERSION))
+    session.merge(SchemaRow(id=1, version=SCHEMA_VERSION))

@@ -5,7 +5,8 @@ encoders differ between library versions and machines, so the bytes of a file ar
 picture painted again after an update would get another name, and a copy recompressed by a tool would look
 corrupt. The price is that reading decodes before it can verify, which it has to do anyway.
 
-Layout under the root: `images/ab/abcd....png` (8-bit RGB) and `masks/ab/abcd....png` (1 bit). A file is
+Layout under the root: `images/ab/abcd....png` (8-bit RGB), `masks/ab/abcd....png` (1 bit) and
+`weights/ab/abcd....png` (8-bit gray). A file is
 written under a temporary name, flushed to disk and renamed, so that a name that ends in `.png` is always a
 whole file. Folders are not flushed, which would double the cost of a commit: a name that a power cut takes
 away is found missing when it is read.
@@ -32,10 +33,10 @@ from PIL import Image as Pillow
 from contracts.errors import InvalidInput, MemoryBankError
 from contracts.records import Image, Mask
 
-Kind: TypeAlias = Literal["image", "mask"]
+Kind: TypeAlias = Literal["image", "mask", "weight"]
 Pixels: TypeAlias = NDArray[Any]
 
-_MODES = {"image": "RGB", "mask": "1"}
+_MODES = {"image": "RGB", "mask": "1", "weight": "L"}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _DECODE_ERRORS = (
     OSError,
@@ -59,7 +60,7 @@ def pixel_digest(kind: Kind, pixels: Pixels) -> str:
 def encode(kind: Kind, pixels: Pixels) -> bytes:
     """PNG bytes. Light compression: a commit should cost milliseconds, also for large pictures."""
     buffer = io.BytesIO()
-    plain = np.ascontiguousarray(pixels) if kind == "image" else np.where(pixels, 255, 0).astype(np.uint8)
+    plain = np.where(pixels, 255, 0).astype(np.uint8) if kind == "mask" else np.ascontiguousarray(pixels)
     Pillow.fromarray(plain).convert(_MODES[kind]).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
@@ -69,7 +70,7 @@ def decode(kind: Kind, content: bytes) -> Pixels:
     with Pillow.open(io.BytesIO(content), formats=["PNG"]) as picture:
         if picture.mode != _MODES[kind]:
             raise ValueError(f"a PNG of mode {picture.mode} where {_MODES[kind]} belongs")
-        return np.array(picture) if kind == "image" else np.asarray(picture.convert("L")) > 0
+        return np.asarray(picture.convert("L")) > 0 if kind == "mask" else np.array(picture)
 
 
 class ContentStore:
@@ -101,6 +102,12 @@ class ContentStore:
             raise InvalidInput(f"a mask must be bool (H, W), got {mask.dtype} {mask.shape}")
         return self._put("mask", mask)
 
+    def put_weights(self, weights: NDArray[np.uint8]) -> str:
+        """Store uint8 (H, W) weights durably; their digest. Raises InvalidInput, MemoryBankError."""
+        if weights.dtype != np.uint8 or weights.ndim != 2 or weights.size == 0:
+            raise InvalidInput(f"weights must be uint8 (H, W), got {weights.dtype} {weights.shape}")
+        return self._put("weight", weights)
+
     def image(self, digest: str) -> Image:
         """The uint8 (H, W, 3) picture. Raises MemoryBankError if it is missing or damaged."""
         return self._get("image", digest)
@@ -108,6 +115,10 @@ class ContentStore:
     def mask(self, digest: str) -> Mask:
         """The bool (H, W) mask. Raises MemoryBankError if it is missing or damaged."""
         return self._get("mask", digest)
+
+    def weights(self, digest: str) -> NDArray[np.uint8]:
+        """The uint8 (H, W) weights. Raises MemoryBankError if they are missing or damaged."""
+        return self._get("weight", digest)
 
     def path(self, kind: Kind, digest: str) -> str:
         """Where a file of that digest lies. Raises MemoryBankError for text that is no digest."""
@@ -176,7 +187,7 @@ class ContentStore:
 
 def _canonical(kind: Kind, pixels: Pixels) -> Pixels:
     # Pillow hands out bool arrays whose true bytes are 255; packing makes every true the same.
-    return np.ascontiguousarray(pixels) if kind == "image" else np.packbits(pixels)
+    return np.packbits(pixels) if kind == "mask" else np.ascontiguousarray(pixels)
 
 
 def _line(error: BaseException) -> str:

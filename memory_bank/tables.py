@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-SCHEMA_VERSION = 1
-"""Raised by one with every change of the tables below."""
+SCHEMA_VERSION = 2
+"""Raised by one with every change of the tables below. 2: the tables of inpainting, from `RegionRow` on."""
 
 
 class Base(DeclarativeBase):
@@ -65,10 +65,13 @@ class RoundRow(Base):
     scores: Mapped[list[ScoreRow]] = relationship(order_by="ScoreRow.ordinal")
     verdict: Mapped[VerdictRow | None] = relationship()
     revision: Mapped[RevisionRow | None] = relationship()
+    regions: Mapped[list[RegionRow]] = relationship(order_by="RegionRow.ordinal")
+    left_out: Mapped[list[LeftOutRow]] = relationship(order_by="LeftOutRow.ordinal")
+    result: Mapped[ResultRow | None] = relationship()
 
 
 class StepRow(Base):
-    """One committed step. Regeneration uses region 0 and candidate 0."""
+    """One committed step. Region and candidate count from 1; 0 is a step of the whole round or region."""
 
     __tablename__ = "steps"
     __table_args__ = (UniqueConstraint("run_pk", "round_index", "step", "region", "candidate"),)
@@ -130,3 +133,66 @@ class RevisionRow(Base):
     prompt: Mapped[str] = mapped_column(Text)
     addressed: Mapped[list[str]] = mapped_column(JSON)
     reason: Mapped[str] = mapped_column(Text)
+
+
+class RegionRow(Base):
+    """One region of an inpainting round. Findings are plain data whose masks lie in the store."""
+
+    __tablename__ = "regions"
+    __table_args__ = (UniqueConstraint("round_pk", "ordinal"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    round_pk: Mapped[int] = mapped_column(ForeignKey("rounds.id"))
+    ordinal: Mapped[int]
+    findings: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    core: Mapped[str] = mapped_column(String(64))
+    weights: Mapped[str] = mapped_column(String(64))
+    crop: Mapped[list[int]] = mapped_column(JSON)
+    target: Mapped[list[int]] = mapped_column(JSON)
+    gain: Mapped[float]
+    prompt: Mapped[str | None] = mapped_column(Text)
+    accepted: Mapped[bool | None]
+    reason: Mapped[str] = mapped_column(Text, default="")
+    chosen: Mapped[int | None]
+    picture: Mapped[str | None] = mapped_column(String(64))
+    candidates: Mapped[list[CandidateRow]] = relationship(order_by="CandidateRow.ordinal")
+
+
+class CandidateRow(Base):
+    """One painting of a region, and what was measured on the picture with it."""
+
+    __tablename__ = "candidates"
+    __table_args__ = (UniqueConstraint("region_pk", "ordinal"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    region_pk: Mapped[int] = mapped_column(ForeignKey("regions.id"))
+    ordinal: Mapped[int]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    painted: Mapped[str] = mapped_column(String(64))
+    diagnosis: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    scores: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
+    seam: Mapped[float | None]
+    outside: Mapped[str | None] = mapped_column(String(64))
+    accepted: Mapped[bool | None]
+    reason: Mapped[str] = mapped_column(Text, default="")
+
+
+class LeftOutRow(Base):
+    """One area of an inpainting round that is not repaired."""
+
+    __tablename__ = "left_out"
+    __table_args__ = (UniqueConstraint("round_pk", "ordinal"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    round_pk: Mapped[int] = mapped_column(ForeignKey("rounds.id"))
+    ordinal: Mapped[int]
+    findings: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    mask: Mapped[str] = mapped_column(String(64))
+    reason: Mapped[str] = mapped_column(Text)
+
+
+class ResultRow(Base):
+    """The picture after an inpainting round, and the proof that nothing outside changed."""
+
+    __tablename__ = "results"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    round_pk: Mapped[int] = mapped_column(ForeignKey("rounds.id"), unique=True)
+    image: Mapped[str] = mapped_column(String(64))
+    outside: Mapped[str] = mapped_column(String(64))
