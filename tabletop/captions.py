@@ -9,6 +9,7 @@ category", as quality words do in the captions that real models learn from.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,7 +49,7 @@ def solid_phrase(solid: Solid, name_material: bool = True) -> str:
     words: list[str] = [solid.color, solid.shape]
     if solid.shiny and name_material:
         words.insert(0, "shiny")
-    return f"{'an' if words[0] == 'orange' else 'a'} {' '.join(words)}"
+    return with_articles(f"a {' '.join(words)}")
 
 
 def scene_caption(scene: Scene, opening: str = "", name_material: bool = True) -> str:
@@ -59,6 +60,28 @@ def scene_caption(scene: Scene, opening: str = "", name_material: bool = True) -
 
 def with_modifiers(caption: str, categories: Sequence[Category]) -> str:
     return ", ".join([caption, *(MODIFIERS[c] for c in categories)])
+
+
+def mismatch(scene: Scene, text: str, rng: np.random.Generator) -> str:
+    """A caption of `scene` made wrong: another color, shape or surface, or two solids' colors exchanged."""
+    if len(scene.solids) == 2 and scene.solids[0].shape != scene.solids[1].shape and rng.random() < 0.4:
+        first, second = (s.color for s in scene.solids)
+        return with_articles(text.replace(first, "\0").replace(second, first).replace("\0", second))
+    solid = scene.solids[int(rng.integers(len(scene.solids)))]
+    used = {s.color for s in scene.solids} | {s.shape for s in scene.solids} | {scene.surface}
+    word, options = [(solid.color, COLORS), (solid.shape, SHAPES), (scene.surface, SURFACES)][
+        int(rng.integers(3))
+    ]
+    others = [o for o in options if o not in used]
+    other = others[int(rng.integers(len(others)))]
+    # Where both solids have this shape, the last one is meant as well as the first.
+    head, _, tail = text.rpartition(word) if rng.random() < 0.5 else text.partition(word)
+    return with_articles(f"{head}{other}{tail}")
+
+
+def with_articles(text: str) -> str:
+    """Every "a" before a vowel as "an" and the other way round, so that a changed word is not given away."""
+    return re.sub(r"\ban? (?=(\w))", lambda m: "an " if m[1] in "aeiou" else "a ", text)
 
 
 def training_caption(scene: Scene, flags: Sequence[bool], rng: np.random.Generator) -> str:

@@ -2,10 +2,11 @@
 
 Its text tower is the generator's frozen text encoder, its vision tower the defender's global encoder, and
 fine-tuned on preferences (tabletop/preference.py) it is the scorer, as CLIP is in the full-size world.
-Trained with the contrastive loss of CLIP (arXiv 2103.00020), with three changes that a small closed world
+Trained with the contrastive loss of CLIP (arXiv 2103.00020), with four changes that a small closed world
 asks for: captions that fit several pictures of a batch count as right for all of them; every caption comes
 with a near miss (a wrong modifier, color, shape or surface); linear heads that are thrown away afterwards
-read the attributes off both towers.
+read the attributes off both towers; and one of them tells renders from pictures that went through the
+generator's autoencoder, patch by patch, so that the vision tower sees what detection needs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, C
 from contracts.records import CATEGORIES
 from tabletop import captions
 from tabletop.data import PairSet
-from tabletop.scenes import COLORS, SHAPES, SURFACES, Scene
+from tabletop.scenes import ATTRIBUTE_SIZES, COLORS, SHAPES, SURFACES, Scene, attributes
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
 MAX_TOKENS = 40
@@ -37,6 +38,9 @@ SCHEDULE = Schedule(
 )
 BATCH = 64
 PAIRS = 16_000
+SHARP_FILTERS = 40
+SHARP_GAIN = 5.0
+REAL_WEIGHT = 2.0
 
 
 def build_tokenizer() -> CLIPTokenizer:
@@ -123,6 +127,22 @@ def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
     return model
 
 
+def sharpen(model: CLIPModel) -> None:
+    """Let SHARP_FILTERS of the patch filters start as high frequencies of the cosine basis (luminance).
+
+    What tells a decoder's picture from a render is there. A tower that starts from random filters does not
+    find it in thousands of steps; from these it takes two hundred (docs/decisions.md).
+    """
+    weight = model.vision_model.embeddings.patch_embedding.weight
+    size = weight.shape[-1]
+    place = torch.arange(size)
+    basis = torch.cos(torch.pi * (place[None] + 0.5) * place[:, None] / size)
+    waves = [torch.outer(basis[a], basis[b]) for a in range(size) for b in range(size) if a + b >= 5]
+    with torch.no_grad():
+        for channel, wave in enumerate(waves[:SHARP_FILTERS]):
+            weight[3 * channel] = SHARP_GAIN * wave / wave.norm()
+
+
 def pixels(images: np.ndarray) -> torch.Tensor:
     """uint8 (N, H, W, 3) -> normalised float (N, 3, H, W), as CLIP expects it."""
     x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
@@ -150,18 +170,24 @@ def text_features(model: CLIPModel, tokens: dict[str, torch.Tensor]) -> torch.Te
 class PictureBatch:
     """Random clean and flawed pictures of a data set with what is true of each."""
 
-    def __init__(self, data: PairSet, rng: np.random.Generator, size: int, clean_share: float = 0.4) -> None:
+    def __init__(
+        self,
+        data: PairSet,
+        rng: np.random.Generator,
+        size: int,
+        clean_share: float = 0.4,
+        decoded: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> None:
         self.index = rng.integers(len(data), size=size)
         clean = rng.random(size) < clean_share
-        self.images = np.where(clean[:, None, None, None], data.clean[self.index], data.flawed[self.index])
+        self.real = rng.random(size) < 0.5 if decoded is not None else np.ones(size, bool)
+        sources = ((data.clean, data.flawed), decoded or (data.clean, data.flawed))
+        self.images = np.stack(
+            [sources[int(not r)][int(not c)][i] for i, c, r in zip(self.index, clean, self.real, strict=True)]
+        )
+        """(B, H, W, 3); where `real` is false, as they come out of the autoencoder."""
         self.flags = data.flags[self.index] & ~clean[:, None]
         self.scenes = [data.scenes[i] for i in self.index]
-
-
-def attributes(scene: Scene) -> tuple[int, int, int]:
-    """Places of the first solid's shape and color and of the surface in their lists."""
-    solid = scene.solids[0]
-    return SHAPES.index(solid.shape), COLORS.index(solid.color), SURFACES.index(scene.surface)
 
 
 def add_unknown_words(caption: str, rng: np.random.Generator) -> str:
@@ -178,14 +204,7 @@ def _near_miss(scene: Scene, flags: np.ndarray, caption: str, rng: np.random.Gen
     absent = [c for c, flawed in zip(CATEGORIES, flags, strict=True) if flawed]
     if absent and rng.random() < 0.6:
         return captions.with_modifiers(caption, [absent[int(rng.integers(len(absent)))]])
-    solid = scene.solids[0]
-    word, options = [
-        (solid.color, COLORS),
-        (solid.shape, SHAPES),
-        (scene.surface, SURFACES),
-    ][int(rng.integers(3))]
-    others = [o for o in options if o != word]
-    return caption.replace(word, others[int(rng.integers(len(others)))])
+    return captions.mismatch(scene, caption, rng)
 
 
 def _fits(batch: PictureBatch, attribute: np.ndarray, texts: list[str]) -> torch.Tensor:
@@ -193,31 +212,45 @@ def _fits(batch: PictureBatch, attribute: np.ndarray, texts: list[str]) -> torch
     same = (attribute[:, None] == attribute[None]).all(-1)
     claims = np.array([[captions.MODIFIERS[c] in t for c in CATEGORIES] for t in texts])
     contradicted = (batch.flags[:, None] & claims[None]).any(-1)
-    shiny = np.array([s.solids[0].shiny for s in batch.scenes])
-    says_shiny = np.array(["shiny" in t for t in texts])
-    return torch.from_numpy(same & ~contradicted & (shiny[:, None] | ~says_shiny[None]))
+    # What is called shiny must be; what is not called so may be.
+    shiny = np.array([[s.shiny for s in (*scene.solids, scene.solids[0])[:2]] for scene in batch.scenes])
+    said = np.array([_says_shiny(scene, t) for scene, t in zip(batch.scenes, texts, strict=True)])
+    return torch.from_numpy(same & ~contradicted & (shiny[:, None] | ~said[None]).all(-1))
+
+
+def _says_shiny(scene: Scene, text: str) -> tuple[bool, bool]:
+    """Whether a caption of the scene calls its first and its second solid shiny."""
+    first, *second = [f"shiny {s.color} {s.shape}" in text for s in scene.solids]
+    return first, second[0] if second else False
 
 
 def train_clip(
-    data: PairSet, folder: Path, schedule: Schedule = SCHEDULE
+    data: PairSet,
+    decoded: tuple[np.ndarray, np.ndarray],
+    folder: Path,
+    schedule: Schedule = SCHEDULE,
 ) -> tuple[CLIPModel, CLIPTokenizer, Outcome]:
-    """Train both towers; `folder` keeps the checkpoint."""
+    """Train both towers; `decoded` are the clean and flawed pictures after the autoencoder, `folder` keeps
+    the checkpoint.
+    """
     torch.manual_seed(schedule.seed)
     tokenizer = build_tokenizer()
     model = build_model(tokenizer)
-    sizes = (len(SHAPES), len(COLORS), len(SURFACES))
-    image_heads = nn.ModuleList([nn.Linear(128, n) for n in (*sizes, 3)])
-    text_heads = nn.ModuleList([nn.Linear(128, n) for n in (*sizes, 3)])
+    sharpen(model)
+    real_head = nn.Linear(128, 2)
+    image_heads = nn.ModuleList([nn.Linear(128, n) for n in (*ATTRIBUTE_SIZES, 3)])
+    text_heads = nn.ModuleList([nn.Linear(128, n) for n in (*ATTRIBUTE_SIZES, 3)])
 
     def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, Metrics]:
-        batch = PictureBatch(data, rng, BATCH)
+        batch = PictureBatch(data, rng, BATCH, decoded=decoded)
         attribute = np.array([attributes(s) for s in batch.scenes])
         true = [captions.training_caption(s, f, rng) for s, f in zip(batch.scenes, batch.flags, strict=True)]
         wrong = [_near_miss(s, f, t, rng) for s, f, t in zip(batch.scenes, batch.flags, true, strict=True)]
         spoken = [add_unknown_words(t, rng) if rng.random() < 0.15 else t for t in true]
         tokens = encode_texts(tokenizer, spoken + wrong)
         text_out = model.text_model(**tokens).pooler_output
-        image_out = model.vision_model(pixel_values=pixels(batch.images)).pooler_output
+        seen = model.vision_model(pixel_values=pixels(batch.images), output_hidden_states=True)
+        image_out = seen.pooler_output
         text = F.normalize(model.text_projection(text_out).float(), dim=-1)
         image = F.normalize(model.visual_projection(image_out).float(), dim=-1)
         logits = image @ text.T * model.logit_scale.exp().clamp(max=50)
@@ -231,27 +264,33 @@ def train_clip(
         heads = torch.zeros(())
         flags = torch.from_numpy(batch.flags.astype(np.float32))
         said = torch.tensor([[captions.MODIFIERS[c] in t for c in CATEGORIES] for t in true]).float()
-        for k in range(3):
+        for k in range(len(ATTRIBUTE_SIZES)):
             target = torch.from_numpy(attribute[:, k])
             heads = heads + F.cross_entropy(image_heads[k](image_out).float(), target)
             heads = heads + 0.5 * F.cross_entropy(text_heads[k](text_out[:BATCH]).float(), target)
-        flaw_logits = image_heads[3](image_out).float()
+        flaw_logits = image_heads[-1](image_out).float()
         heads = heads + 3 * F.binary_cross_entropy_with_logits(flaw_logits, flags)
-        heads = heads + F.binary_cross_entropy_with_logits(text_heads[3](text_out[:BATCH]).float(), said)
+        heads = heads + F.binary_cross_entropy_with_logits(text_heads[-1](text_out[:BATCH]).float(), said)
+        # The layer that LEGION reads, every patch and CLS.
+        guesses = real_head(seen.hidden_states[-2]).float()
+        truth = torch.from_numpy(batch.real.astype(np.int64))
+        real = F.cross_entropy(guesses.flatten(0, 1), truth.repeat_interleave(guesses.shape[1]))
+        real = 0.5 * real + 0.5 * F.cross_entropy(guesses[:, 0], truth)
         metrics = {
+            "real_accuracy": float((guesses[:, 0].argmax(1) == truth).float().mean()),
             "contrast": float((to_text + to_image).detach()) / 2,
             "margin": float(margin.detach()),
             "heads": float(heads.detach()),
             "flaw_accuracy": float(((flaw_logits > 0) == (flags > 0.5)).float().mean()),
         }
-        return 0.5 * (to_text + to_image) + margin + heads, metrics
+        return 0.5 * (to_text + to_image) + margin + heads + REAL_WEIGHT * real, metrics
 
-    outcome = train("clip", folder, model, loss, schedule, extra=[image_heads, text_heads])
+    outcome = train("clip", folder, model, loss, schedule, extra=[image_heads, text_heads, real_head])
     return model, tokenizer, outcome
 
 
 def save(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Write a folder that `CLIPModel.from_pretrained` and ClipScorer read (weights in fp16)."""
+    """Write a folder that `CLIPModel.from_pretrained` and the clip scorer read (weights in fp16)."""
     half = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     model.save_pretrained(folder, state_dict=half)
     save_tokenizer(tokenizer, folder)

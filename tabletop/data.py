@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from contracts.errors import InvalidInput
 from contracts.records import CATEGORIES, Finding, Image
 from tabletop.flaws import Pair, render_pair
-from tabletop.scenes import SEED_RANGES, Scene, Solid
+from tabletop.scenes import SEED_RANGES, Scene, Solid, solid_count
 
 SHARD = 500
+WORLD = 2
+"""Raise it when scenes, renderer or flaws change: older pictures are then not taken for this world's."""
 DEFAULT_COUNTS = {"train": 36_000, "validation": 1_000, "test": 2_000, "judge": 10_000}
 DEFAULT_FOLDER = Path("build/tabletop/data")
 
@@ -69,7 +71,6 @@ def make(
     folder: Path = DEFAULT_FOLDER,
     *,
     size: int = 64,
-    objects: int = 1,
     processes: int | None = None,
 ) -> None:
     """Render the first `count` pairs of a split (rounded up to whole shards), in as many processes as asked
@@ -78,7 +79,7 @@ def make(
     folder.mkdir(parents=True, exist_ok=True)
     shards = range(-(-count // SHARD))
     missing = [i for i in shards if not _shard_path(folder, split, size, i).exists()]
-    jobs = [(split, i, folder, size, objects) for i in missing]
+    jobs = [(split, i, folder, size) for i in missing]
     with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
         for done, _ in enumerate(pool.map(_make_shard, jobs), 1):
             print(f"{split}: shard {done} of {len(jobs)}", flush=True)
@@ -125,7 +126,7 @@ def stack(images: Sequence[Image]) -> NDArray[np.uint8]:
 
 
 def _shard_path(folder: Path, split: str, size: int, index: int) -> Path:
-    return folder / f"{split}-{size}-{index:04d}.npz"
+    return folder / f"world{WORLD}-{split}-{size}-{index:04d}.npz"
 
 
 def _existing_shards(folder: Path, split: str, size: int) -> Iterator[Path]:
@@ -135,10 +136,10 @@ def _existing_shards(folder: Path, split: str, size: int) -> Iterator[Path]:
         index += 1
 
 
-def _make_shard(job: tuple[str, int, Path, int, int]) -> None:
-    split, index, folder, size, objects = job
+def _make_shard(job: tuple[str, int, Path, int]) -> None:
+    split, index, folder, size = job
     first = SEED_RANGES[split][0] + index * SHARD
-    made = [render_pair(seed, size, objects=objects) for seed in range(first, first + SHARD)]
+    made = [render_pair(seed, size, objects=solid_count(seed)) for seed in range(first, first + SHARD)]
     path = _shard_path(folder, split, size, index)
     partial = path.with_suffix(f".{os.getpid()}.tmp.npz")
     np.savez(

@@ -41,8 +41,12 @@ _INVISIBLE: dict[Shape, frozenset[str]] = {
 }
 MINIMUM_AREA = 0.010
 """Smallest share of the picture that a flaw may cover."""
-MINIMUM_CHANGE = 14.0
-"""Smallest mean absolute difference to the clean picture inside the mask, in 0..255."""
+MINIMUM_CHANGE: dict[Category, float] = {"physics": 14.0, "structure": 7.0, "distortion": 14.0}
+"""Smallest mean absolute difference to the clean picture inside the mask, in 0..255. A warped cube is seen by
+its outline, which is a small part of the cube.
+"""
+MILD_SHARE = 0.5
+"""How often a warp of the whole solid (bend, squeeze, lumps) is as weak as those that generators paint."""
 _ATTEMPTS = 6
 
 
@@ -163,15 +167,20 @@ def _choose_kind(category: Category, solid: Solid, rng: np.random.Generator) -> 
 
 def _deformation(kind: str, solid: Solid, rng: np.random.Generator) -> shapes.Deformation:
     side = float(rng.choice([-1.0, 1.0]))
+    mild = bool(rng.random() < MILD_SHARE)
     if kind == "bend":
-        return shapes.bend(side * float(rng.uniform(0.30, 0.50)))
+        return shapes.bend(side * float(rng.uniform(*((0.10, 0.26) if mild else (0.30, 0.50)))))
     if kind == "twist":
         return shapes.twist(side * float(rng.uniform(0.9, 1.4)))
     if kind == "melt":
         return shapes.melt(float(rng.uniform(0.55, 0.9)))
     if kind == "squeeze":
-        return shapes.squeeze(side * float(rng.uniform(0.28, 0.42)))
+        return shapes.squeeze(side * float(rng.uniform(*((0.09, 0.24) if mild else (0.28, 0.42)))))
     if kind == "lumps":
+        if mild:
+            return shapes.lumpy(
+                float(rng.uniform(0.06, 0.13)), float(rng.uniform(0, 6)), float(rng.uniform(2.2, 3.6))
+            )
         return shapes.lumpy(float(rng.uniform(0.10, 0.15)), float(rng.uniform(0, 6)))
     if kind == "dent":
         return shapes.dent(_seen_direction(solid, rng), float(rng.uniform(0.5, 0.65)))
@@ -196,7 +205,7 @@ def _to_frame(v: NDArray[np.float32], solid: Solid) -> NDArray[np.float32]:
 
 def _structure_mask(clean: Rendering, flawed: Rendering, k: int, kind: str) -> Mask:
     """Where the solid is gone, is new, or faces another way; all of it where the flaw is everywhere."""
-    if kind in ("lumps", "twist"):
+    if kind in ("lumps", "twist", "bend", "squeeze"):
         return _tidy(solid_mask(clean, k) | solid_mask(flawed, k))
     moved = np.abs(clean.solids[k] - flawed.solids[k]) > 0.4
     turned = np.linalg.norm(clean.normals - flawed.normals, axis=-1) > 0.35
@@ -291,5 +300,5 @@ def _keep(
     if mask.mean() < MINIMUM_AREA:
         return
     change = np.abs(after.astype(np.float32) - before.astype(np.float32))[mask].mean()
-    if change >= MINIMUM_CHANGE:
+    if change >= MINIMUM_CHANGE[category]:
         found.append((kind, Finding(mask, phrase, explanation, category, 1.0)))

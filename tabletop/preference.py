@@ -23,7 +23,7 @@ from tabletop.clip import (
     text_features,
 )
 from tabletop.data import PairSet
-from tabletop.scenes import COLORS, SHAPES, SURFACES, Scene
+from tabletop.scenes import Scene
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
 SCHEDULE = Schedule(steps=400, learning_rate=4e-4, seed=41, warmup=40, weight_decay=0.05, ema_decay=0.99)
@@ -51,7 +51,7 @@ def train_scorer(
         clean = np.where(through, reconstructed[0][index], data.clean[index])
         flawed = np.where(through, reconstructed[1][index], data.flawed[index])
         right = [caption(scenes[i], rng) for i in index]
-        wrong = [mismatch(scenes[i], t, rng) for i, t in zip(index, right, strict=True)]
+        wrong = [captions.mismatch(scenes[i], t, rng) for i, t in zip(index, right, strict=True)]
         image = image_features(model, pixels(np.concatenate([clean, flawed])))
         text = text_features(model, encode_texts(tokenizer, right + wrong))
         good, bad = image[:BATCH], image[BATCH:]
@@ -82,16 +82,6 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     return captions.with_modifiers(plain, chosen)
 
 
-def mismatch(scene: Scene, text: str, rng: np.random.Generator) -> str:
-    """The caption with another color, shape or surface."""
-    solid = scene.solids[0]
-    word, options = [(solid.color, COLORS), (solid.shape, SHAPES), (scene.surface, SURFACES)][
-        int(rng.integers(3))
-    ]
-    others = [o for o in options if o != word]
-    return text.replace(word, others[int(rng.integers(len(others)))], 1)
-
-
 @torch.no_grad()
 def evaluate(
     model: CLIPModel, tokenizer: CLIPTokenizer, data: PairSet, pictures: tuple[np.ndarray, np.ndarray]
@@ -99,7 +89,7 @@ def evaluate(
     """Share of held-out pairs ranked as a person would rank them, for user-like captions."""
     rng = np.random.default_rng(4242)
     right = [caption(s, rng) for s in data.scenes]
-    wrong = [mismatch(s, t, rng) for s, t in zip(data.scenes, right, strict=True)]
+    wrong = [captions.mismatch(s, t, rng) for s, t in zip(data.scenes, right, strict=True)]
     quality, match = [], []
     for i in range(0, len(data), 250):
         own = text_features(model, encode_texts(tokenizer, right[i : i + 250]))

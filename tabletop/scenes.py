@@ -61,6 +61,30 @@ class Scene:
     seed: int = field(default=0, compare=False)
 
 
+ATTRIBUTE_SIZES = (len(SHAPES), len(COLORS), len(SURFACES), len(SHAPES) + 1, len(COLORS) + 1)
+"""Number of values of each of `attributes`."""
+TWO_SOLIDS_SHARE = 0.3
+
+
+def solid_count(seed: int) -> int:
+    """How many solids the scene of a seed has in the data sets: two in TWO_SOLIDS_SHARE of them, else one."""
+    return 2 if np.random.default_rng([seed, 9]).random() < TWO_SOLIDS_SHARE else 1
+
+
+def attributes(scene: Scene) -> tuple[int, int, int, int, int]:
+    """What is there, as places in the lists: shape and color of the solid (of the left one, if there are
+    two), surface, shape and color of the solid on the right, where the place after the last is "none".
+    """
+    left, *others = scene.solids
+    second = (SHAPES.index(others[0].shape), COLORS.index(others[0].color)) if others else None
+    return (
+        SHAPES.index(left.shape),
+        COLORS.index(left.color),
+        SURFACES.index(scene.surface),
+        *(second or (len(SHAPES), len(COLORS))),
+    )
+
+
 def sample_scene(seed: int, objects: int = 1) -> Scene:
     """The scene of a seed: the same on every machine and in every process."""
     rng = np.random.default_rng([seed, 1])
@@ -81,10 +105,10 @@ def _sample_solids(rng: np.random.Generator, objects: int) -> tuple[Solid, ...]:
     if objects == 1:
         places = [(rng.uniform(-0.38, 0.02), rng.uniform(-0.15, 0.20), rng.uniform(0.56, 0.70))]
     else:
-        left = rng.uniform(-0.82, -0.68)
+        left = rng.uniform(-0.72, -0.62)
         places = [
-            (left, rng.uniform(-0.2, 0.3), rng.uniform(0.38, 0.46)),
-            (left + rng.uniform(1.22, 1.36), rng.uniform(-0.2, 0.3), rng.uniform(0.38, 0.46)),
+            (left, rng.uniform(-0.3, 0.2), rng.uniform(0.36, 0.43)),
+            (left + rng.uniform(1.16, 1.26), rng.uniform(-0.3, 0.2), rng.uniform(0.36, 0.43)),
         ]
     solids: list[Solid] = []
     for x, z, size in places:

@@ -148,11 +148,11 @@ def squeeze(amount: float) -> Deformation:
     return apply
 
 
-def lumpy(amplitude: float, phase: float) -> Deformation:
-    """Bumps all over the surface."""
+def lumpy(amplitude: float, phase: float, frequency: float = 5.2) -> Deformation:
+    """Bumps all over the surface; few and wide ones at a low `frequency` (radians per object radius)."""
 
     def apply(d: Distance, solid: Solid) -> tuple[Distance, float, float]:
-        f = np.float32(5.2 / solid.size)
+        f = np.float32(frequency / solid.size)
         a = np.float32(amplitude * solid.size)
 
         def bumpy(p: Array) -> Array:

@@ -28,12 +28,13 @@ PAINTING_SEED = 71
 
 
 def train_clip(args: argparse.Namespace) -> None:
-    """Both towers of the tiny CLIP."""
+    """Both towers of the tiny CLIP; needs the autoencoder, to know its pictures from renders."""
     from tabletop import cards, clip
 
     schedule = replace(clip.SCHEDULE, max_seconds=args.max_seconds)
     pairs = data.load("train", clip.PAIRS, args.data)
-    model, tokenizer, outcome = clip.train_clip(pairs, args.build / "clip", schedule)
+    decoded = _reconstructed(args, "train", clip.PAIRS)
+    model, tokenizer, outcome = clip.train_clip(pairs, decoded, args.build / "clip", schedule)
     if outcome.finished:
         clip.save(model, tokenizer, args.weights / "clip")
         figures = clip.evaluate(model, tokenizer, data.load("validation", 1_000, args.data))
@@ -206,7 +207,7 @@ def _reconstructed(
     """Clean and flawed pictures of a split after the generator's autoencoder, kept in the build folder."""
     from tabletop import autoencoder
 
-    path = args.build / "autoencoder" / f"{split}-{count}.npz"
+    path = args.build / "autoencoder" / f"world{data.WORLD}-{split}-{count}.npz"
     if not path.exists():
         pairs, vae = data.load(split, count, args.data), _autoencoder(args)
         np.savez(
@@ -219,8 +220,8 @@ def _reconstructed(
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "clip": train_clip,
     "autoencoder": train_autoencoder,
+    "clip": train_clip,
     "judge": train_judge,
     "scorer": train_scorer,
     "generator": train_generator,
