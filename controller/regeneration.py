@@ -26,6 +26,8 @@ from contracts.records import (
     RevisionRequest,
     Round,
     Run,
+    Try,
+    Usage,
 )
 from contracts.seeds import derive_seed
 from controller.gate import GateSettings, best_round, judge
@@ -308,8 +310,21 @@ def _is_pending(step: Step, index: int, state: _State) -> bool:
 
 
 def _revision_request(state: _State) -> RevisionRequest:
-    earlier = tuple(dict.fromkeys(r.prompt for r in state.rounds[:-1]))
-    return RevisionRequest(state.prompt, state.last.prompt, _open_findings(state), earlier)
+    earlier = state.rounds[:-1]
+    return RevisionRequest(
+        user_prompt=state.prompt,
+        current_prompt=state.last.prompt,
+        findings=_open_findings(state),
+        earlier_prompts=tuple(dict.fromkeys(r.prompt for r in earlier)),
+        tries=tuple(_try(r) for r in earlier),
+        spent=sum((r.revision.usage for r in earlier if r.revision is not None), Usage()),
+    )
+
+
+def _try(item: Round) -> Try:
+    findings = item.diagnosis.findings if item.diagnosis is not None else ()
+    accepted = item.verdict is not None and item.verdict.accepted
+    return Try(item.prompt, accepted, tuple(finding.phrase for finding in findings))
 
 
 def _open_findings(state: _State) -> tuple[Finding, ...]:
