@@ -74,16 +74,20 @@ def save(
     tokenizer: Tokenizer,
     thresholds: Thresholds | None = None,
     dtype: torch.dtype = torch.float16,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a checkpoint; matrices are stored as `dtype`, the positional buffer of SAM as it is."""
+    """Write a checkpoint; matrices are stored as `dtype`, the positional buffer of SAM as it is.
+
+    `weights` take the place of the network's own, under the same names.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     buffers = {name for name, _ in model.named_buffers()}
-    weights = {
+    stored = {
         name: (value if name in buffers else value.to(dtype)).detach().cpu().contiguous()
-        for name, value in model.state_dict().items()
+        for name, value in (model.state_dict() if weights is None else weights).items()
     }
     partial = folder / f"{WEIGHTS}.tmp"
-    save_file(weights, partial, metadata={"format": "pt"})
+    save_file(stored, partial, metadata={"format": "pt"})
     partial.replace(folder / WEIGHTS)
     (folder / CONFIG).write_text(model.config.to_json() + "\n")
     (folder / TOKENIZER).write_bytes(tokenizer.model)

@@ -25,20 +25,14 @@ from defender.evaluation import calibrate, evaluate
 from defender.legion_defender import LegionDefender
 from defender.model import Legion
 from defender.text import Dialog, Tokenizer, render_prompt, train_tokenizer
-from defender.train import (
-    Outcome,
-    PromptHead,
-    Schedule,
-    VisionHeads,
-    choose_trainable,
-    pretrain_vision,
-    train_stage1,
-    train_stage2,
-)
+from defender.training import state
+from defender.training.heads import VisionHeads
+from defender.training.schedule import Outcome, Schedule
+from defender.training.stages import pretrain_vision, train_stage1, train_stage2
 from tabletop.data import PairSet
 from tabletop.defender_config import INSTRUCTION, tabletop_config
 from tabletop.flaws import KINDS
-from tabletop.scenes import COLORS, SHAPES, SURFACES
+from tabletop.scenes import ATTRIBUTE_SIZES, attributes
 
 Pictures = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """Clean and flawed pictures of a data set, each (N, H, W, 3)."""
@@ -46,7 +40,7 @@ Pictures = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 PAIRS = 16_000
 VOCABULARY = 800
 FIRST_TOKEN_WEIGHT = 5.0
-ATTRIBUTE_SIZES = (len(SHAPES), len(COLORS), len(SURFACES), *(len(kinds) for kinds in KINDS.values()))
+HEAD_SIZES = (*ATTRIBUTE_SIZES, *(len(kinds) for kinds in KINDS.values()))
 WARM_UP = Schedule(
     steps=1_200, batch_size=48, learning_rate=1.5e-3, warmup=150, weight_decay=0.02, seed=61, group=2
 )
@@ -82,15 +76,12 @@ class TabletopSamples:
         pair, flawed = divmod(rest, 2)
         facts = self._pairs.facts[pair]
         kinds = {f["category"]: f["kind"] for f in facts["findings"]} if flawed else {}  # type: ignore[attr-defined]
-        solid = self._pairs.scenes[pair].solids[0]
         return Sample(
             self._pictures[source][flawed][pair],
             self._pairs.findings(pair) if flawed else (),
             self._real and source == 0,
             (
-                SHAPES.index(solid.shape),
-                COLORS.index(solid.color),
-                SURFACES.index(self._pairs.scenes[pair].surface),
+                *attributes(self._pairs.scenes[pair]),
                 *(names.index(kinds[c]) if c in kinds else -1 for c, names in KINDS.items()),
             ),
         )
@@ -108,7 +99,7 @@ class GeneratedSamples:
     def __getitem__(self, index: int) -> Sample:
         if index < len(self._before):
             return self._before[index]
-        return Sample(self._pictures[index - len(self._before)], (), False, (-1,) * len(ATTRIBUTE_SIZES))
+        return Sample(self._pictures[index - len(self._before)], (), False, (-1,) * len(HEAD_SIZES))
 
 
 @dataclass(frozen=True)
@@ -180,7 +171,7 @@ def train(
     collate = Collator(model.config, dialog, FIRST_TOKEN_WEIGHT)
     samples = TabletopSamples(pairs, decoded)
     torch.manual_seed(plan.warm_up.seed)
-    heads = VisionHeads(model, ATTRIBUTE_SIZES)
+    heads = VisionHeads(model, HEAD_SIZES)
     outcomes: dict[str, Outcome] = {}
     if not _restore(build / "warm-up.safetensors", model, heads):
         outcomes["warm-up"] = pretrain_vision(model, heads, samples, collate, plan.warm_up, build)
@@ -205,21 +196,15 @@ def snapshot(pairs: PairSet, build: Path, out: Path) -> int:
 
     Raises CheckpointError if stage 1 has not saved anything yet.
     """
-    path = build / "stage-1.pt"
-    if not path.exists():
-        raise CheckpointError(f"there is no {path} yet: start with legion train defender")
+    found = state.snapshot(build, "stage-1")
+    if found is None:
+        raise CheckpointError(f"{build} holds nothing of stage 1 yet: start with legion train defender")
+    step, weights = found
     model, dialog = prepare(pairs, build, None)
-    heads = VisionHeads(model, ATTRIBUTE_SIZES)
-    choose_trainable(model, "all")
-    state = torch.load(path, weights_only=True)
-    modules = torch.nn.ModuleList([model, heads, PromptHead(model)])
-    modules.load_state_dict(state["modules"])
-    trained = [p for p in modules.parameters() if p.requires_grad]
-    with torch.no_grad():
-        for parameter, slow in zip(trained, state["average"], strict=bool(state["average"])):
-            parameter.copy_(slow)
+    trained = {n.removeprefix("network."): w for n, w in weights.items() if n.startswith("network.")}
+    model.load_state_dict({**model.state_dict(), **trained})
     checkpoint.save(out, model, dialog.tokenizer)
-    return int(state["step"])
+    return step
 
 
 def calibrate_and_measure(

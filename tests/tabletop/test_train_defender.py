@@ -11,11 +11,11 @@ from contracts.errors import CheckpointError
 from defender import checkpoint
 from defender.answers import compose
 from defender.legion_defender import LegionDefender
-from defender.train import Schedule
+from defender.training.schedule import Schedule
 from tabletop import data, train_defender
 from tabletop.flaws import KINDS
-from tabletop.scenes import COLORS, SHAPES
-from tabletop.train_defender import ATTRIBUTE_SIZES, Plan, TabletopSamples
+from tabletop.scenes import ATTRIBUTE_SIZES, COLORS, SHAPES
+from tabletop.train_defender import HEAD_SIZES, Plan, TabletopSamples
 
 pytestmark = pytest.mark.slow
 
@@ -47,9 +47,9 @@ def test_samples_hold_clean_and_flawed_side_by_side(pairs):
     solid = pairs.scenes[2].solids[0]
     assert flawed.attributes[:2] == (SHAPES.index(solid.shape), COLORS.index(solid.color))
     for i in range(12):
-        for value, size in zip(samples[i].attributes, ATTRIBUTE_SIZES, strict=True):
+        for value, size in zip(samples[i].attributes, HEAD_SIZES, strict=True):
             assert -1 <= value < size
-    kinds = flawed.attributes[3:]
+    kinds = flawed.attributes[len(ATTRIBUTE_SIZES) :]
     assert [k >= 0 for k in kinds] == [c in {f.category for f in flawed.findings} for c in KINDS]
 
 

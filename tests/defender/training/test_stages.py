@@ -1,6 +1,5 @@
 """The stages train what they should, and a run that was interrupted ends as one that was not."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -8,16 +7,12 @@ import torch
 
 from contracts.errors import CheckpointError, InvalidInput
 from defender.model import Legion
-from defender.train import (
-    Schedule,
-    VisionHeads,
-    batch_indices,
-    choose_trainable,
-    learning_rate,
-    pretrain_vision,
-    train_stage1,
-    train_stage2,
-)
+from defender.training.adapters import choose_trainable
+from defender.training.heads import VisionHeads
+from defender.training.schedule import Schedule
+from defender.training.stages import pretrain_vision, train_joint, train_stage1, train_stage2
+
+pytestmark = pytest.mark.slow
 
 SHORT = Schedule(steps=6, batch_size=8, learning_rate=3e-3, warmup=2, group=2, log_every=20)
 
@@ -28,33 +23,6 @@ def fresh(dialog):
     return model, VisionHeads(model, (3,))
 
 
-def test_neighbors_stay_together_and_a_pass_sees_everything_once():
-    schedule = Schedule(steps=1, batch_size=6, group=2, seed=5)
-    seen = []
-    for step in range(4):
-        indices = batch_indices(step, 24, schedule)
-        assert len(indices) == 6
-        assert all(b == a + 1 and a % 2 == 0 for a, b in zip(indices[::2], indices[1::2], strict=True))
-        seen += indices
-    assert sorted(seen) == list(range(24))
-    assert batch_indices(4, 24, schedule) != batch_indices(0, 24, schedule)
-    assert batch_indices(2, 24, schedule) == batch_indices(2, 24, schedule)
-
-
-def test_too_few_samples():
-    with pytest.raises(InvalidInput, match="too few"):
-        batch_indices(0, 4, Schedule(steps=1, batch_size=8))
-
-
-def test_learning_rate_rises_and_falls():
-    schedule = Schedule(steps=100, learning_rate=1.0, warmup=10)
-    rates = [learning_rate(step, step / 100, schedule) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1) and rates.index(max(rates)) == 9
-    assert rates[-1] == pytest.approx(0.02)
-    assert math.isclose(rates[50], 0.51, abs_tol=1e-6)
-
-
-@pytest.mark.slow
 def test_the_papers_set_of_trainable_parts(model):
     choose_trainable(model, "paper")
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
@@ -68,7 +36,6 @@ def test_the_papers_set_of_trainable_parts(model):
     assert frozen == {n for n, _ in model.named_parameters() if n.startswith("prediction_head")}
 
 
-@pytest.mark.slow
 def test_warm_up_moves_only_the_towers(dialog, collate, samples, tmp_path):
     model, heads = fresh(dialog)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -98,7 +65,6 @@ class Interrupted:
         return self.samples[index]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(dialog, collate, samples, tmp_path, ema):
     schedule = replace(SHORT, ema_decay=ema, save_every=0.0)
@@ -118,7 +84,6 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(dialog, collate, sample
         assert torch.equal(ours, theirs), name
 
 
-@pytest.mark.slow
 def test_a_paused_run_says_so_and_keeps_its_place(dialog, collate, samples, tmp_path):
     model, heads = fresh(dialog)
     paused = train_stage1(model, samples, collate, replace(SHORT, pause_after=0.0), tmp_path, heads=heads)
@@ -126,7 +91,6 @@ def test_a_paused_run_says_so_and_keeps_its_place(dialog, collate, samples, tmp_
     assert train_stage1(model, samples, collate, SHORT, tmp_path, heads=heads).finished
 
 
-@pytest.mark.slow
 def test_a_time_budget_ends_a_run_early(dialog, collate, samples, tmp_path):
     model, heads = fresh(dialog)
     budget = replace(SHORT, steps=100_000, max_seconds=1.0)
@@ -134,15 +98,43 @@ def test_a_time_budget_ends_a_run_early(dialog, collate, samples, tmp_path):
     assert outcome.finished and 0 < outcome.step < 1_000
 
 
-@pytest.mark.slow
 def test_a_checkpoint_of_another_network_is_refused(dialog, collate, samples, tmp_path):
     model, heads = fresh(dialog)
     train_stage1(model, samples, collate, replace(SHORT, steps=1), tmp_path, heads=heads)
     with pytest.raises(CheckpointError, match="another shape"):
-        train_stage1(model, samples, collate, SHORT, tmp_path)
+        train_stage1(model, samples, collate, replace(SHORT, steps=1), tmp_path)
 
 
-@pytest.mark.slow
+def test_a_run_is_not_resumed_with_other_settings(dialog, collate, samples, tmp_path):
+    model, _ = fresh(dialog)
+    train_stage2(model, samples, collate, replace(SHORT, pause_after=0.0), tmp_path)
+    with pytest.raises(CheckpointError, match="learning_rate was 0.003 and is 0.1; samples was 16 and is 12"):
+        train_stage2(model, samples[:12], collate, replace(SHORT, learning_rate=0.1), tmp_path)
+    practical = replace(SHORT, accumulation=2, log_every=1, save_every=7.0, workers=1)
+    assert train_stage2(model, samples, collate, practical, tmp_path).finished
+
+
+def test_a_damaged_state_is_one_clear_error(dialog, collate, samples, tmp_path):
+    model, _ = fresh(dialog)
+    train_stage2(model, samples, collate, replace(SHORT, pause_after=0.0), tmp_path)
+    (tmp_path / "stage-2.step-000000" / "trained.safetensors").write_bytes(b"cut")
+    with pytest.raises(CheckpointError, match="stage-2.step-000000 cannot be read"):
+        train_stage2(model, samples, collate, SHORT, tmp_path)
+    (tmp_path / "stage-2.step-000000" / "begun.json").unlink()
+    with pytest.raises(CheckpointError, match="incomplete"):
+        train_stage2(model, samples, collate, SHORT, tmp_path)
+
+
+def test_a_state_that_was_not_finished_is_not_looked_at(dialog, collate, samples, tmp_path):
+    """A kill while a state is written leaves NAME.unfinished behind."""
+    left = tmp_path / "stage-2.unfinished"
+    left.mkdir()
+    (left / "trained.safetensors").write_bytes(b"cut")
+    model, _ = fresh(dialog)
+    assert train_stage2(model, samples, collate, replace(SHORT, steps=2), tmp_path).finished
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["stage-2.step-000002"]
+
+
 def test_stage_1_learns(dialog, collate, samples, tmp_path):
     model, heads = fresh(dialog)
     batch = collate(samples)
@@ -156,7 +148,6 @@ def test_stage_1_learns(dialog, collate, samples, tmp_path):
     assert after.mask_bce_loss + after.mask_dice_loss < 0.8 * (before.mask_bce_loss + before.mask_dice_loss)
 
 
-@pytest.mark.slow
 def test_stage_2_learns_detection_and_touches_nothing_else(dialog, collate, samples, tmp_path):
     model, _ = fresh(dialog)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -170,9 +161,35 @@ def test_stage_2_learns_detection_and_touches_nothing_else(dialog, collate, samp
     assert right.float().mean() > 0.9
 
 
-@pytest.mark.slow
 def test_stage_2_needs_to_know_what_is_real(dialog, collate, samples, tmp_path):
     model, _ = fresh(dialog)
     unknown = [replace(sample, is_real=None) for sample in samples]
     with pytest.raises(InvalidInput, match="whether they are real"):
         train_stage2(model, unknown, collate, SHORT, tmp_path)
+
+
+def test_joint_trains_the_head_and_the_rest_in_one_stage(dialog, collate, samples, tmp_path):
+    model, _ = fresh(dialog)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    batch = collate(samples)
+    with torch.no_grad():
+        earlier = model.loss(batch.inputs, batch.targets).loss
+    # Twenty steps decide little about real and generated noise; the head's own loss has to fall.
+    schedule = replace(SHORT, steps=60, batch_size=16, warmup=5, log_every=20)
+    train_joint(model, samples, collate, schedule, tmp_path, mask_boost=1.0)
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert "prediction_head.0.weight" in moved and "lm_head.weight" in moved
+    assert model.config.has_detection
+    with torch.no_grad():
+        assert model.loss(batch.inputs, batch.targets).loss < 0.7 * earlier
+        logits = model.detect(model.look(batch.inputs.clip_B3SS)[0])
+    assert (logits.argmax(1) == batch.is_real_B).float().mean() > 0.8
+
+
+def test_joint_in_the_papers_set_leaves_clip_alone(dialog, collate, samples, tmp_path):
+    model, _ = fresh(dialog)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    train_joint(model, samples, collate, replace(SHORT, steps=2), tmp_path, trainable="paper")
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert "prediction_head.2.weight" in moved and "lm_head.weight" in moved
+    assert not [n for n in moved if "vision_tower" in n or "image_encoder" in n or "self_attn" in n]

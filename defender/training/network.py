@@ -1,0 +1,242 @@
+"""`legion train network`: people's own pictures in, a defender's checkpoint out.
+
+OUT/samples.json     which samples are used, which are broken and why, and which are held out
+OUT/settings.json    what was asked for
+OUT/STAGE.*          log and state of the run; the same command goes on where it was stopped
+OUT/best, OUT/last   checkpoints that LegionDefender loads: least validation loss, and the end
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+
+from contracts.errors import InvalidInput
+from defender import checkpoint
+from defender.catalog import open_samples
+from defender.datasets import Collator, Sample, Samples
+from defender.folders import PlainFolder, Subset, inspect
+from defender.model import Legion
+from defender.training.adapters import add_adapters, fold
+from defender.training.loop import Extras, Keep
+from defender.training.reporting import check_tracker
+from defender.training.schedule import Outcome
+from defender.training.settings import Settings
+from defender.training.stages import train_joint, train_stage1, train_stage2
+
+SAMPLES, SETTINGS = "samples.json", "settings.json"
+UNANNOTATED = ("folder", "generators")
+"""Formats that say nothing about what is wrong in a picture."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the samples are."""
+
+    root: Path
+    format: str
+    split: str = "train"
+    clean: Path | None = None
+    """A folder of photographs without artifacts, which count as real: what a defender learns silence from."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training made."""
+
+    outcome: Outcome
+    best: Path | None
+    last: Path | None
+    trained_on: int
+    held_out: int
+    broken: int
+
+
+class Together:
+    """Data sets one after the other."""
+
+    def __init__(self, parts: Sequence[Samples]) -> None:
+        self.parts = parts
+        self.starts = np.cumsum([0, *(len(part) for part in parts)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, index: int) -> Sample:
+        part = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return self.parts[part][index - int(self.starts[part])]
+
+
+class _Counting:
+    """Samples that note, as they are read, what they could teach."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+        self.counts = {"real": 0, "generated": 0, "artifacts": 0}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.samples[index]
+        self.counts["real"] += sample.is_real is True
+        self.counts["generated"] += sample.is_real is False
+        self.counts["artifacts"] += len(sample.findings)
+        return sample
+
+
+def train_network(source: Source, settings: Settings, out: Path, start: Path) -> Result:
+    """Train one stage, or go on with it. `start` is used where the settings name no checkpoint.
+
+    Raises InvalidInput or CheckpointError, in one line, where data, settings or an earlier state in `out`
+    cannot be used.
+    """
+    check_tracker(settings.tracker)
+    if settings.stage != "2" and source.format in UNANNOTATED:
+        raise InvalidInput(
+            f"stage {settings.stage} learns from artifacts with masks and words, and the format "
+            f"{source.format} has none: use synthscars, loki or richhf, or train stage 2"
+        )
+    loaded = checkpoint.load(settings.start or start)
+    samples, held_out, broken = gather(source, settings, out)
+    model, dialog = loaded.model, loaded.dialog
+    model.requires_grad_(True)
+    model.config = replace(model.config, lora=settings.lora_settings, loss=settings.loss_weights)
+    adapted = settings.trainable == "paper" and settings.stage != "2"
+    if settings.stage == "1" and settings.trainable == "all":
+        model.config = replace(model.config, has_detection=False)  # its head read features that now change
+    if adapted:
+        add_adapters(model, settings.lora_settings, settings.schedule.seed)
+
+    def keep(folder: Path) -> Keep:
+        def write(weights: Mapping[str, Tensor]) -> None:
+            plain = fold(weights, settings.lora_settings) if adapted else weights
+            dtype = getattr(torch, settings.save_dtype)
+            checkpoint.save(folder, model, dialog.tokenizer, dtype=dtype, weights=plain)
+
+        return write
+
+    extras = Extras(held_out, keep(out / "best"), keep(out / "last"), settings.tracker)
+    schedule = settings.schedule_for(len(samples))
+    if PartialState().is_main_process:
+        (out / SETTINGS).write_text(_settings_text(source, settings), encoding="utf-8")
+    collate = Collator(model.config, dialog)
+    outcome = _train(model, samples, collate, settings, schedule, out, extras)
+    best, last = out / "best", out / "last"
+    return Result(
+        outcome,
+        best if best.exists() else None,
+        last if last.exists() else None,
+        len(samples),
+        len(held_out) if held_out is not None else 0,
+        broken,
+    )
+
+
+def _train(
+    model: Legion,
+    samples: Samples,
+    collate: Collator,
+    settings: Settings,
+    schedule: Any,
+    out: Path,
+    extras: Extras,
+) -> Outcome:
+    if settings.stage == "2":
+        return train_stage2(model, samples, collate, schedule, out, extras=extras)
+    options: dict[str, Any] = {"trainable": settings.trainable, "mask_boost": 1.0, "extras": extras}
+    if settings.frozen_dtype == "bfloat16":
+        options["frozen_dtype"] = torch.bfloat16
+    if settings.stage == "1":
+        return train_stage1(model, samples, collate, schedule, out, **options)
+    weight = settings.loss.detection
+    return train_joint(model, samples, collate, schedule, out, detection_weight=weight, **options)
+
+
+# ---- which samples
+
+
+def gather(source: Source, settings: Settings, out: Path) -> tuple[Samples, Samples | None, int]:
+    """(training samples, validation samples, number of broken ones).
+
+    Every sample is read once before the first step, by the main process, and the outcome is kept in
+    OUT/samples.json: a resumed run reads that. Raises InvalidInput where too little is left.
+    """
+    parts = [open_samples(source.format, source.root, source.split)]
+    if source.clean is not None:
+        parts.append(PlainFolder(source.clean, is_real=True))
+    everything = Together(parts)
+    facts = _inspected(everything, "samples", source, out)
+    _check_contents(facts["counts"], settings, source)
+    usable = facts["usable"]
+    validation = settings.validation
+    if validation.split is not None:
+        others = open_samples(source.format, source.root, validation.split)
+        kept = _inspected(others, f"samples of {validation.split}", source, out)["usable"]
+        held_out: Samples | None = Subset(others, tuple(kept[: validation.samples]))
+        return Subset(everything, tuple(usable)), held_out, len(facts["broken"])
+    order = np.random.default_rng([settings.schedule.seed, 7]).permutation(len(usable))
+    count = min(validation.samples, round(validation.share * len(usable)))
+    chosen = {int(i) for i in order[:count]}
+    held = tuple(index for place, index in enumerate(usable) if place in chosen)
+    rest = tuple(index for place, index in enumerate(usable) if place not in chosen)
+    return Subset(everything, rest), Subset(everything, held) if held else None, len(facts["broken"])
+
+
+def _inspected(samples: Samples, what: str, source: Source, out: Path) -> dict[str, Any]:
+    """Usable and broken samples, from OUT/samples.json or by reading each of them once."""
+    path = out / SAMPLES
+    label = f"{source.format} {source.root} {source.clean or ''} {what} {len(samples)}"
+    state = PartialState()
+    if state.is_main_process and label not in _known(path):
+        out.mkdir(parents=True, exist_ok=True)
+        counting = _Counting(samples)
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task(f"reading the {what}", total=len(samples))
+            found = inspect(counting, lambda done: bar.update(task, completed=done))
+        if found.broken:
+            console.print(found.report, markup=False, highlight=False)
+        facts = {"usable": found.usable, "broken": found.broken, "counts": counting.counts}
+        partial = path.with_suffix(".tmp")
+        partial.write_text(json.dumps({**_known(path), label: facts}), encoding="utf-8")
+        partial.replace(path)
+    state.wait_for_everyone()
+    facts = _known(path)[label]
+    return facts
+
+
+def _known(path: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path} cannot be read ({error}): remove it") from error
+    return dict(known)
+
+
+def _check_contents(counts: Mapping[str, int], settings: Settings, source: Source) -> None:
+    if settings.stage != "2" and not counts["artifacts"]:
+        raise InvalidInput(f"no sample of {source.root} has an artifact to learn from")
+    if settings.stage != "1" and not (counts["real"] and counts["generated"]):
+        raise InvalidInput(
+            f"detection needs real and generated pictures, and {source.root} has {counts['real']} real and "
+            f"{counts['generated']} generated ones: add photographs with --clean FOLDER, or use the format "
+            "generators"
+        )
+
+
+def _settings_text(source: Source, settings: Settings) -> str:
+    facts = {"source": asdict(source), "settings": settings.model_dump()}
+    return json.dumps(facts, indent=2, default=str) + "\n"
