@@ -8,11 +8,13 @@ support is what it was. A measurement that is missing or not a number is an erro
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol
 
 from contracts.errors import InvalidInput, ModelError
 from contracts.records import Diagnosis, Finding, Mask, RegionPlan, Score
+from contracts.scores import check_comparable
 from controller import masks
 from controller.gate import weight
 
@@ -69,6 +71,42 @@ class RegionVerdict:
     reason: str
 
 
+class RegionGate(Protocol):
+    """Whether the picture with a repaired region takes the place of the one without."""
+
+    def judge(self, region: RegionPlan, before: Look, after: Look) -> RegionVerdict: ...
+
+    def describe(self) -> Mapping[str, object]: ...
+
+
+@dataclass(frozen=True)
+class MeasuredGate:
+    """The gate of this project: `judge_region` with its settings."""
+
+    settings: RegionGateSettings
+
+    def judge(self, region: RegionPlan, before: Look, after: Look) -> RegionVerdict:
+        """See `judge_region`."""
+        return judge_region(region, before, after, self.settings)
+
+    def describe(self) -> Mapping[str, object]:
+        """All settings."""
+        return {"name": "measured", **asdict(self.settings)}
+
+
+@dataclass(frozen=True)
+class OpenGate:
+    """No gate at all, which is how LEGION's own script works: every repair stays. For comparison only."""
+
+    def judge(self, region: RegionPlan, before: Look, after: Look) -> RegionVerdict:
+        """Yes."""
+        return RegionVerdict(True, "taken without a look")
+
+    def describe(self) -> Mapping[str, object]:
+        """Its name."""
+        return {"name": "open"}
+
+
 @dataclass(frozen=True, eq=False)
 class Attempt:
     """One region painted once, kept to know it again."""
@@ -98,11 +136,7 @@ def judge_region(
     ModelError if a measurement is missing, not a number, or not comparable.
     """
     old, new = _complete(before, settings, "before"), _complete(after, settings, "after")
-    if (old.score.name, old.score.version) != (new.score.name, new.score.version):
-        raise ModelError(
-            f"{new.score.name} version {new.score.version} cannot be compared with version "
-            f"{old.score.version}: score all pictures of a run with the same model"
-        )
+    check_comparable((old.score, new.score))
     broken = (
         _outside_changed(old, new)
         or _still_there(region, old.diagnosis, new.diagnosis, settings)

@@ -20,6 +20,8 @@ from controller import masks
 from controller.compositing import resample
 from controller.gate import weight
 
+EMPTY_MASK = "the mask is empty: paint white what may change"
+
 
 @dataclass(frozen=True)
 class RegionSettings:
@@ -130,10 +132,10 @@ def plan_regions(
                 f"the finding {finding.phrase!r} has a mask of {_size(finding.mask.shape)} pixels in a "
                 f"picture of {_size(shape)}"
             )
-    _check_mask(user_mask, shape, "mask")
-    _check_mask(protected, shape, "protected mask")
+    check_area(user_mask, shape, "mask")
+    check_area(protected, shape, "protected mask")
     if user_mask is not None and not user_mask.any():
-        raise InvalidInput("the mask is empty: paint white what may change")
+        raise InvalidInput(EMPTY_MASK)
     kept, left_out = _filter(findings, settings, user_mask)
     areas = _merge(kept, settings) if user_mask is None else _areas_of(user_mask, kept)
     regions: list[RegionPlan] = []
@@ -225,7 +227,8 @@ def _size(shape: tuple[int, ...]) -> str:
     return "x".join(str(side) for side in shape[:2][::-1])
 
 
-def _check_mask(mask: Mask | None, shape: tuple[int, int], what: str) -> None:
+def check_area(mask: Mask | None, shape: tuple[int, ...], what: str) -> None:
+    """Raises InvalidInput for a mask that is not of the picture's shape (H, W); None is none."""
     if mask is not None and mask.shape != shape:
         raise InvalidInput(
             f"the {what} has {_size(mask.shape)} pixels and the picture {_size(shape)}: make them the same "

@@ -16,6 +16,7 @@ import numpy as np
 from contracts.errors import InvalidInput, ModelError
 from contracts.protocols import Scorer
 from contracts.records import Diagnosis, Finding, Image, Score
+from controller.prompt_rules import clean_prompt
 
 StepRunner: TypeAlias = Callable[[str, Callable[[], None]], None]
 """Runs one step's work under a label such as "paint · round 2 · 16 pictures". It may run the work again if it
@@ -198,3 +199,11 @@ def check_masks(name: str, image: Image, findings: Sequence[Finding]) -> None:
                 f"{name} gave a {finding.mask.dtype} mask of {finding.mask.shape} for a picture of "
                 f"{image.shape[:2]}: a mask is bool (H, W) of the same size"
             )
+
+
+def usable_prompt(name: str, prompt: str) -> str:
+    """What a modifier proposed, cleaned. Raises ModelError for a prompt that cannot be used."""
+    try:
+        return clean_prompt(prompt)
+    except InvalidInput as error:
+        raise ModelError(f"{name} proposed a prompt that cannot be used: {error}") from error
