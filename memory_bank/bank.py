@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar, get_args
 
@@ -44,6 +45,7 @@ from contracts.records import (
     Run,
     RunStatus,
     Score,
+    Usage,
     Verdict,
 )
 from memory_bank.database import Database
@@ -58,6 +60,7 @@ from memory_bank.tables import (
     RegionRow,
     ResultRow,
     RevisionRow,
+    RevisionUsageRow,
     RoundRow,
     RunRow,
     ScoreRow,
@@ -247,6 +250,7 @@ class SqlMemoryBank:
                     prompt=revision.prompt,
                     addressed=list(revision.addressed),
                     reason=revision.reason,
+                    usage=_usage_row(revision.usage),
                 )
             )
 
@@ -569,13 +573,13 @@ def _whole_runs() -> Any:
         RoundRow.findings,
         RoundRow.scores,
         RoundRow.verdict,
-        RoundRow.revision,
         RoundRow.left_out,
         RoundRow.result,
     )
     return select(RunRow).options(
         selectinload(RunRow.steps),
         *(rounds.selectinload(part) for part in parts),
+        rounds.selectinload(RoundRow.revision).selectinload(RevisionRow.usage),
         rounds.selectinload(RoundRow.regions).selectinload(RegionRow.candidates),
     )
 
@@ -698,7 +702,13 @@ def _verdict(row: VerdictRow) -> Verdict:
 
 
 def _revision(row: RevisionRow) -> Revision:
-    return Revision(row.prompt, tuple(row.addressed), row.reason)
+    taken = row.usage
+    usage = Usage(taken.calls, taken.input_tokens, taken.output_tokens, taken.usd) if taken else Usage()
+    return Revision(row.prompt, tuple(row.addressed), row.reason, usage)
+
+
+def _usage_row(usage: Usage) -> RevisionUsageRow | None:
+    return RevisionUsageRow(**asdict(usage)) if usage.calls else None
 
 
 def _finite(value: float, what: str) -> float:

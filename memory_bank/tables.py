@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-SCHEMA_VERSION = 2
-"""Raised by one with every change of the tables below. 2: the tables of inpainting, from `RegionRow` on."""
+SCHEMA_VERSION = 3
+"""Raised by one with every change of the tables below. 2: the tables of inpainting, from `RegionRow` on.
+3: `RevisionUsageRow`."""
 
 
 class Base(DeclarativeBase):
@@ -133,6 +134,19 @@ class RevisionRow(Base):
     prompt: Mapped[str] = mapped_column(Text)
     addressed: Mapped[list[str]] = mapped_column(JSON)
     reason: Mapped[str] = mapped_column(Text)
+    usage: Mapped[RevisionUsageRow | None] = relationship()
+
+
+class RevisionUsageRow(Base):
+    """What a language model took to write a revision; none if it was not asked."""
+
+    __tablename__ = "revision_usage"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    revision_pk: Mapped[int] = mapped_column(ForeignKey("revisions.id"), unique=True)
+    calls: Mapped[int]
+    input_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+    usd: Mapped[float]
 
 
 class RegionRow(Base):

@@ -68,6 +68,20 @@ def test_a_database_of_newer_code(tmp_path: Path) -> None:
     assert f"schema {SCHEMA_VERSION + 1}" in fails(url)
 
 
+def test_a_database_of_older_code_gets_the_tables_it_lacks(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    open_memory_bank(url).close()
+    with sqlite3.connect(tmp_path / "x.db") as raw:
+        raw.execute("DROP TABLE revision_usage")
+        raw.execute("UPDATE legion_schema SET version = 2")
+    raw.close()
+    open_memory_bank(url).close()
+    with sqlite3.connect(tmp_path / "x.db") as raw:
+        assert raw.execute("SELECT count(*) FROM revision_usage").fetchone() == (0,)
+        assert raw.execute("SELECT version FROM legion_schema").fetchone() == (SCHEMA_VERSION,)
+    raw.close()
+
+
 def test_a_database_of_another_program(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "x.db") as raw:
         raw.execute("CREATE TABLE runs (x)")

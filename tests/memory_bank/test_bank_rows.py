@@ -22,7 +22,7 @@ from contracts.errors import (
     RunNotFound,
     SettingsChanged,
 )
-from contracts.records import Diagnosis, Finding, Image, Revision, Score, Verdict
+from contracts.records import Diagnosis, Finding, Image, Revision, Score, Usage, Verdict
 from memory_bank import SqlMemoryBank, open_memory_bank
 
 Fill = Callable[[SqlMemoryBank, str, int], None]
@@ -239,3 +239,15 @@ def test_numbers_that_cannot_be_compared_are_the_models_failure(
 def test_importing_the_memory_bank_does_not_load_torch() -> None:
     code = "import sys, memory_bank; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_what_a_language_model_took_is_kept_with_the_revision(bank: SqlMemoryBank) -> None:
+    taken = Usage(calls=2, input_tokens=1_200, output_tokens=90, usd=0.00048)
+    with bank.begin("paid", kind="regeneration", prompt="p", seed=1, settings={}):
+        bank.open_round("paid", 1, "p", 1)
+        bank.commit_revision("paid", 1, Revision("p, lit", ("shadow",), "why", taken), 0.5)
+        bank.open_round("paid", 2, "p, lit", 2)
+        bank.commit_revision("paid", 2, Revision("p, lit, sharp"), 0.5)
+    first, second = bank.load("paid").rounds
+    assert first.revision is not None and first.revision.usage == taken
+    assert second.revision is not None and second.revision.usage == Usage()
