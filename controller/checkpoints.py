@@ -36,3 +36,22 @@ def _digest(root: Path, marks: tuple[tuple[str, int, int], ...]) -> str:
         with open(path, "rb") as file:
             content.update(hashlib.file_digest(file, "sha256").digest())
     return content.hexdigest()[:12]
+
+
+def file_digest(path: Path | str) -> str:
+    """Short sha256 over the content of one file; its name and place do not count.
+
+    Read once per process as long as the file stays as it is. Raises CheckpointError if it cannot be read.
+    """
+    file = Path(path)
+    try:
+        state = file.stat()
+        return _file_digest(file, state.st_size, state.st_mtime_ns)
+    except OSError as error:
+        raise CheckpointError(f"the weights in {file} cannot be read: {error.strerror or error}") from error
+
+
+@lru_cache(maxsize=64)
+def _file_digest(file: Path, _size: int, _time: int) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:12]

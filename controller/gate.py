@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from contracts.errors import InvalidInput, ModelError
 from contracts.records import Diagnosis, Finding, Round, Score, Verdict
+from contracts.scores import check_comparable
 
 NO_ARTIFACTS = "no artifacts found"
 ROUND_LIMIT = "round limit reached"
@@ -90,11 +91,7 @@ def compare(candidate: Round, best: Round | None, settings: GateSettings) -> tup
             f"first picture, the one to beat: {_findings(found, now)}, {score.name} {score.value:.4f}",
         )
     before, best_score = severity(_diagnosis(best)), selection_score(best, settings.selection_score)
-    if (score.name, score.version) != (best_score.name, best_score.version):
-        raise ModelError(
-            f"{score.name} version {score.version} cannot be compared with version {best_score.version} of "
-            f"round {best.index}: score all rounds of a run with the same model"
-        )
+    check_comparable((best_score, score))
     improved = not found.findings or now < before
     kept_score = score.value >= best_score.value - settings.score_tolerance
     return improved and kept_score, _reason(

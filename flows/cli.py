@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from contracts.errors import InvalidInput, LegionError
-from flows.commands import diagnose, regenerate, runs, train, weights
+from flows.commands import diagnose, regenerate, runs, score, train, weights
 from flows.commands.options import INTERRUPTED
 
-COMMANDS = (regenerate, diagnose, runs, weights, train)
+COMMANDS = (regenerate, diagnose, score, runs, weights, train)
 """In the order of `legion --help`."""
 
 

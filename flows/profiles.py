@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from contracts.errors import InvalidInput
 from flows.settings import CHECKOUT, MAX_BATCH, MAX_ROUNDS
@@ -41,11 +43,30 @@ class DefenderProfile(_Section):
 
 
 class ScorerProfile(_Section):
-    """A CLIP preference model; scores are kept under `name`."""
+    """A scorer; its scores are kept under `name`. docs/scorers.md says what each kind needs."""
 
-    kind: Literal["clip"]
+    kind: Literal["clip", "clipscore", "pickscore", "hpsv2", "imagereward", "artifact-area"]
     name: str = Field(min_length=1, max_length=40)
-    path: str
+    path: str = ""
+    """File or folder of weights; "artifact-area" has none, it asks the profile's defender."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    batch_size: int = Field(default=32, ge=1, le=MAX_BATCH)
+    """Pictures per call on a GPU."""
+    antialias: bool = True
+    """hpsv2 only: resize with antialias, as its package does under torchvision 0.17 and later."""
+    min_confidence: float = Field(default=0.0, ge=0, le=1)
+    """artifact-area only: findings below it do not count."""
+
+    @model_validator(mode="after")
+    def _keys_fit_the_kind(self) -> ScorerProfile:
+        given, area = self.model_fields_set, self.kind == "artifact-area"
+        if not area and not self.path:
+            raise PydanticCustomError("no_path", "path is missing: where are the weights of the scorer?")
+        only = {"antialias": self.kind == "hpsv2", "min_confidence": area}
+        only |= dict.fromkeys(("path", "dtype", "batch_size"), not area)
+        if wrong := [key for key, fits in only.items() if key in given and not fits]:
+            raise PydanticCustomError("no_such_key", f"{wrong[0]} is no key of a scorer of kind {self.kind}")
+        return self
 
 
 Located = TypeVar("Located", GeneratorProfile, DefenderProfile, ScorerProfile)
@@ -104,6 +125,15 @@ def load_profile(name_or_path: str) -> Profile:
     return _absolute(profile, base)
 
 
+def parse_scorer(values: Mapping[str, object], where: str) -> ScorerProfile:
+    """A scorer's section from loose keys and values, words included. Raises InvalidInput that begins with
+    `where`."""
+    try:
+        return ScorerProfile.model_validate(values)
+    except ValidationError as error:
+        raise InvalidInput(f"{where}: {_first_problem(error)}") from error
+
+
 def _locate(name_or_path: str) -> tuple[Path, Path]:
     if name_or_path.endswith(".toml"):
         path = Path(name_or_path).expanduser().resolve()
@@ -125,11 +155,14 @@ def _first_problem(error: ValidationError) -> str:
         return f"unknown key '{where}'"
     if problem["type"] == "missing":
         return f"key '{where}' is missing"
-    return f"'{where}': {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    said = f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return f"'{where}': {said}" if where else said
 
 
 def _absolute(profile: Profile, base: Path) -> Profile:
     def fixed(section: Located) -> Located:
+        if not section.path:
+            return section
         return section.model_copy(update={"path": str((base / Path(section.path).expanduser()).resolve())})
 
     return profile.model_copy(

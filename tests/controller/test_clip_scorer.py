@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from contracts.errors import CheckpointError, InvalidInput, ModelError
+from controller.checkpoints import weights_digest
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -30,16 +31,16 @@ def copy(tmp_path):
 
 
 def load(folder, name="taste", **options):
-    from controller.scorers.clip import ClipScorer
+    from controller.scorers.clip import load_clip
 
-    return ClipScorer.load(folder, name, **options)
+    return load_clip(folder, name, **options)
 
 
 def test_the_value_is_the_cosine_of_the_two_features(folder):
     import torch
     from transformers import CLIPModel, CLIPTokenizer
 
-    from controller.scorers.clip import Preprocessing
+    from controller.scorers.preprocessing import Preprocessing
 
     model = CLIPModel.from_pretrained(folder)
     tokens = CLIPTokenizer.from_pretrained(folder)(
@@ -68,18 +69,25 @@ def test_scores_are_signed_with_name_and_weights(folder, tmp_path):
     one, other = load(folder, "taste"), load(save_clip(tmp_path / "other", seed=1), "other")
     (score,), (second,) = one.score(IMAGES[:1], PROMPTS[:1]), other.score(IMAGES[:1], PROMPTS[:1])
     assert (score.name, second.name) == ("taste", "other") and score.version != second.version
+    weights = weights_digest(folder)
+    signed = f"clip; weights={weights}; size=32; fit=longest; antialias=true; dtype=float32"
+    assert score.version == signed
     assert one.describe() == {
         "name": "taste",
-        "version": score.version,
+        "kind": "clip",
+        "release": "",
+        "weights": weights,
         "size": 32,
         "fit": "longest",
         "antialias": True,
+        "dtype": "float32",
+        "version": signed,
     }
     json.dumps(dict(one.describe()))
 
 
 def test_a_long_side_is_padded_with_black_or_cut_to_the_center():
-    from controller.scorers.clip import Preprocessing
+    from controller.scorers.preprocessing import Preprocessing
 
     image = np.full((10, 20, 3), 255, np.uint8)
     image[:, :5] = 0
@@ -92,7 +100,7 @@ def test_a_long_side_is_padded_with_black_or_cut_to_the_center():
 
 
 def test_mean_and_std_are_applied_after_padding():
-    from controller.scorers.clip import Preprocessing
+    from controller.scorers.preprocessing import Preprocessing
 
     prepare = Preprocessing(4, "longest", True, (0.5, 0.25, 0.0), (0.5, 0.25, 1.0))
     made = prepare([np.full((2, 4, 3), 255, np.uint8)])[0]
@@ -109,9 +117,9 @@ def test_antialias_is_an_option_of_the_checkpoint(tmp_path):
 
 
 def test_a_prompt_is_encoded_once_and_the_memory_of_prompts_is_bounded(folder, monkeypatch):
-    from controller.scorers import clip
+    from controller.scorers import cosine
 
-    monkeypatch.setattr(clip, "REMEMBERED", 2)
+    monkeypatch.setattr(cosine, "REMEMBERED", 2)
     scorer, calls = load(folder), []
     encode = scorer._model.text_model.forward
     monkeypatch.setattr(
@@ -167,7 +175,7 @@ def change(name, *keys, value):
         (change("preprocessor_config.json", "size", value={"longest_edge": 16}), "sees 32 px"),
         (change("preprocessor_config.json", "resample", value=2), "resampling 2"),
         (change("config.json", "text_config", "eos_token_id", value=3), "reads a text at token 3"),
-        (drop_a_tensor, "lacks 1 tensors, such as visual_projection.weight"),
+        (drop_a_tensor, "lacks 1 tensors: visual_projection.weight"),
     ],
 )
 def test_a_checkpoint_that_is_not_whole_is_refused_in_one_line(copy, damage, message):

@@ -121,7 +121,7 @@ def test_a_candidate_is_compared_with_the_last_accepted_round():
         (Round(2, "p", 1, "d", Diagnosis(()), (Score("taste", "1", 1.0),) * 2), "2 scores"),
         (scored(2, value=math.nan), "nan"),
         (scored(2, value=math.inf), "inf"),
-        (scored(2, version="2"), "version 2 cannot be compared with version 1"),
+        (scored(2, version="2"), r"by version \[1\] and by version \[2\] cannot be compared"),
         (Round(2, "p", 1, "d", None, (Score("taste", "1", 1.0),)), "no diagnosis"),
         (scored(2, finding(1, math.nan)), "confidence nan"),
         (scored(2, finding(1, -1.0)), "confidence -1.0"),

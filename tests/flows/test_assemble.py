@@ -28,11 +28,12 @@ def profile_file(tmp_path) -> Path:
 def assemble():
     from flows import assemble
 
-    assemble.regeneration_tools.cache_clear()
-    assemble.defender.cache_clear()
+    cached = assemble.regeneration_tools, assemble.defender, assemble.scorers
+    for part in cached:
+        part.cache_clear()
     yield assemble
-    assemble.regeneration_tools.cache_clear()
-    assemble.defender.cache_clear()
+    for part in cached:
+        part.cache_clear()
 
 
 def test_every_part_reaches_its_loader_once(assemble, profile_file, monkeypatch) -> None:
@@ -52,13 +53,13 @@ def test_every_part_reaches_its_loader_once(assemble, profile_file, monkeypatch)
         loaded.append(("defender", str(path), device))
         return ScriptedDefender(painter)
 
-    def load_scorer(path, name, device):
-        loaded.append((name, str(path), device))
+    def load_scorer(kind, path, name, **options):
+        loaded.append((name, kind, path, options))
         return ScriptedScorer(painter, name)
 
     monkeypatch.setattr(assemble.DiffusersGenerator, "load", load_painter)
     monkeypatch.setattr(assemble.LegionDefender, "load", load_defender)
-    monkeypatch.setattr(assemble.ClipScorer, "load", load_scorer)
+    monkeypatch.setattr(assemble, "load_scorer", load_scorer)
     tools = assemble.regeneration_tools(str(profile_file))
     assert assemble.regeneration_tools(str(profile_file)) is tools
     section = profile.generator
@@ -69,11 +70,12 @@ def test_every_part_reaches_its_loader_once(assemble, profile_file, monkeypatch)
         "dtype": section.dtype,
         "batch_size": section.batch_size,
     }
+    scoring = {"device": profile.device, "dtype": "float32", "batch_size": 32}
     assert loaded == [
         ("generator", section.path, options),
+        ("preference", "clip", profile.selection_scorer.path, scoring),
+        ("clip", "clip", profile.reporting_scorers[0].path, scoring),
         ("defender", profile.defender.path, profile.device),
-        ("preference", profile.selection_scorer.path, profile.device),
-        ("clip", profile.reporting_scorers[0].path, profile.device),
     ]
     assert [scorer.name for scorer in tools.scorers] == ["preference", "clip"]
     assert tools.modifier.lexicon.name == profile.modifier.lexicon and tools.modifier.fits("short")

@@ -65,3 +65,45 @@ def test_wrong_files_are_refused_in_one_line(tmp_path, old, new, said) -> None:
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(InvalidInput, match="nowhere.toml does not exist"):
         load_profile("nowhere.toml")
+
+
+LISTED = """
+[[reporting_scorers]]
+kind = "hpsv2"
+name = "hps"
+path = "HPS_v2.1_compressed.pt"
+dtype = "bfloat16"
+antialias = false
+
+[[reporting_scorers]]
+kind = "artifact-area"
+name = "clean"
+min_confidence = 0.4
+
+[modifier]"""
+
+
+def test_reporting_scorers_are_a_list_of_kinds_with_their_own_keys(tmp_path) -> None:
+    (tmp_path / "mine.toml").write_text(TEXT.replace("[modifier]", LISTED, 1))
+    _, hps, clean = load_profile(str(tmp_path / "mine.toml")).reporting_scorers
+    assert (hps.kind, hps.path) == ("hpsv2", str(tmp_path / "HPS_v2.1_compressed.pt"))
+    assert (hps.dtype, hps.antialias, hps.batch_size) == ("bfloat16", False, 32)
+    assert (clean.kind, clean.path, clean.min_confidence) == ("artifact-area", "", 0.4)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('kind = "hpsv2"', 'kind = "hps"', "'reporting_scorers.1.kind': input should be 'clip'"),
+        ('path = "HPS_v2.1_compressed.pt"', "", "'reporting_scorers.1': path is missing"),
+        ('kind = "hpsv2"', 'kind = "pickscore"', "antialias is no key of a scorer of kind pickscore"),
+        ("min_confidence = 0.4", 'path = "x"', "path is no key of a scorer of kind artifact-area"),
+        ('dtype = "bfloat16"', 'dtype = "int8"', "reporting_scorers.1.dtype"),
+    ],
+)
+def test_keys_that_do_not_fit_a_scorer_are_refused(tmp_path, old, new, said) -> None:
+    assert old in LISTED
+    text = TEXT.replace("[modifier]", LISTED.replace(old, new, 1), 1)
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(InvalidInput, match=said):
+        load_profile(str(tmp_path / "mine.toml"))

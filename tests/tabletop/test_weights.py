@@ -8,9 +8,8 @@ import pytest
 
 from contracts.records import CATEGORIES, GenerationRequest
 from tabletop import captions
-from tabletop.clip import attributes
 from tabletop.flaws import render_pair
-from tabletop.scenes import SEED_RANGES
+from tabletop.scenes import SEED_RANGES, attributes
 
 WEIGHTS = Path("tabletop/weights")
 MEGABYTE = 1_000_000
@@ -91,9 +90,9 @@ def test_judge_knows_scenes_it_never_saw(pairs):
 
 
 def test_scorer_prefers_the_clean_picture_and_the_matching_prompt(pairs):
-    from controller.scorers.clip import ClipScorer
+    from controller.scorers.clip import load_clip
 
-    scorer = ClipScorer.load(WEIGHTS / "scorer", "preference")
+    scorer = load_clip(WEIGHTS / "scorer", "preference")
     prompts = [captions.scene_caption(p.scene) for p in pairs]
     clean = np.array([s.value for s in scorer.score([p.clean for p in pairs], prompts)])
     flawed = np.array([s.value for s in scorer.score([p.flawed for p in pairs], prompts)])
