@@ -20,11 +20,15 @@ from defender.losses import dice_sum
 from defender.model import Legion
 
 
+REAL_WEIGHT = 2.0
+
+
 class VisionHeads(nn.Module):
     """What the warm-up asks of the towers. None of it is part of the finished network.
 
     On SAM's embedding: one mask per category. On CLIP's patches: the same, coarse, and which categories there
-    are. On all of CLIP: the attributes. On its CLS feature: real or generated.
+    are. On all of CLIP: the attributes. On its CLS feature and each patch: real or generated, with REAL_WEIGHT
+    because what gives a decoder away is faint beside everything else that a picture shows.
     """
 
     def __init__(self, model: Legion, attribute_sizes: Sequence[int] = ()) -> None:
@@ -68,12 +72,14 @@ class VisionHeads(nn.Module):
         coarse = F.binary_cross_entropy_with_logits(logits_B3gg, share_B3gg)
         whole = torch.cat([cls_BP, patches_BNP.mean(1)], dim=1)
         presence = F.binary_cross_entropy_with_logits(self.presence(whole).float(), present_B3)
-        real = _class_loss(self.real, cls_BP, batch.is_real_B)
+        real = 0.5 * _class_loss(self.real, cls_BP, batch.is_real_B)
+        each_patch = batch.is_real_B.repeat_interleave(patches_BNP.shape[1])
+        real = real + 0.5 * _class_loss(self.real, patches_BNP.flatten(0, 1), each_patch)
         attributes = [
             _class_loss(head, whole, batch.attributes_BA[:, i]) for i, head in enumerate(self.attributes)
         ]
         total = (4 * bce * share[0] + dice * share[1]) + coarse * share[2] + presence * share[3]
-        for value, part in zip((real, *attributes), share[4:], strict=True):
+        for value, part in zip((REAL_WEIGHT * real, *attributes), share[4:], strict=True):
             total = total + value * part
         return total, [bce, dice, coarse, presence, real, *attributes]
 
