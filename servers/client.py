@@ -174,9 +174,7 @@ class Server:
             return ModelError(f"the server {self.base_url} refused the key ({status}): {where}")
         said = self.without_key(_server_says(error.body))
         if status == 429 and "quota" in f"{error.code} {said}".lower():
-            return ModelError(
-                f"the account at {self.base_url} has no quota left (429{said}): check its billing"
-            )
+            return ModelError(f"no quota is left at {self.base_url} (429{said}): check its billing")
         if status in _WORTH_A_RETRY or status >= 500:
             return self._failed(f"answered with status {status}{said}")
         return BadRequest(f"the server {self.base_url} did not take the request ({status}{said})", status)
@@ -269,7 +267,8 @@ def _check_address(address: str) -> None:
     except ValueError:
         valid = False
     if not valid or any(c.isspace() for c in address):
-        raise InvalidInput(f"{address!r} is no server's address: write one such as http://localhost:8080/v1")
+        shown = address.rpartition("@")[2]
+        raise InvalidInput(f"{shown!r} is no server's address: write one such as http://localhost:8080/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InvalidInput(
             "the server's address holds more than scheme, host, port and path: "

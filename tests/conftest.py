@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+from scripted_server import ScriptedServer
 
 MARKS_IN_ORDER = ("slow", "prefect")
 
@@ -23,6 +25,8 @@ def own_home(tmp_path, monkeypatch):
     """No test reads or writes a person's runs."""
     monkeypatch.setenv("LEGION_HOME", str(tmp_path / "legion-home"))
     monkeypatch.delenv("LEGION_DATABASE_URL", raising=False)
+    for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "LEGION_LLM_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -30,3 +34,11 @@ def own_prefect(tmp_path_factory):
     """Nor a person's Prefect: own home, no server of theirs. Set before anything imports prefect."""
     os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect-home"))
     os.environ.pop("PREFECT_API_URL", None)
+
+
+@pytest.fixture
+def scripted_server() -> Iterator[ScriptedServer]:
+    """A real HTTP server that answers as the test says."""
+    server = ScriptedServer()
+    yield server
+    server.close()
