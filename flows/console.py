@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from contracts.records import Diagnosis, Round, Run
 from controller.regeneration import STEPS
 from controller.steps import Event, StepFinished, StepStarted
+from flows.diagnosing import Row
 from flows.output import score_table
 from flows.wording import (
     count,
@@ -67,6 +76,39 @@ def waiting(what: str) -> Iterator[None]:
         return
     with console.status(what):
         yield
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on stderr, moved by one of `total` by each call of what is yielded; where stderr is no terminal,
+    a line at every tenth.
+    """
+    console = err()
+    if not console.is_terminal:
+        yield _counted_lines(what, total)
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+def _counted_lines(what: str, total: int) -> Callable[[], None]:
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if done * 10 // total > (done - 1) * 10 // total:
+            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+
+    return advance
 
 
 class RunProgress:
@@ -179,6 +221,19 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
         cells = [str(number), item.phrase, item.category, f"{item.confidence:.0%}", box, item.explanation]
         table.add_row(*(Text(cell) for cell in cells))
     console.print(table)
+
+
+def print_diagnoses(rows: Sequence[Row]) -> None:
+    """One line per picture."""
+    table = Table(header_style="dim")
+    for name in ("picture", "findings", "real or generated"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, (row.name, "\n".join(row.findings) or "no artifacts found", row.origin)))
+    flawed = sum(bool(row.findings) for row in rows)
+    if rows:
+        out().print(table)
+        out().print(f"{count(flawed, 'picture')} with findings, {len(rows) - flawed} without")
 
 
 def difference_text(before: str, after: str) -> Text:

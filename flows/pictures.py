@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image as Pillow
@@ -35,6 +36,17 @@ def shown(image: Image) -> Pillow.Image:
     """A (H, W, 3) picture at the size of the report, smoothly resampled."""
     picture = Pillow.fromarray(image)
     return picture.resize(shown_size(*picture.size), Pillow.Resampling.LANCZOS)
+
+
+def shrunk(image: Image, findings: Sequence[Finding], longest: int) -> tuple[Image, list[Finding]]:
+    """A picture and its findings with the longer side at most `longest`; a mask keeps one pixel at least."""
+    height, width = image.shape[:2]
+    factor = longest / max(height, width)
+    if factor >= 1:
+        return image, list(findings)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    small = np.asarray(Pillow.fromarray(image).resize(size, Pillow.Resampling.LANCZOS))
+    return small, [replace(finding, mask=_shrunk_mask(finding.mask, size)) for finding in findings]
 
 
 def mask_overlay(masks: Sequence[Mask], size: tuple[int, int]) -> Pillow.Image:
@@ -103,6 +115,12 @@ def _encoded(picture: Pillow.Image, form: str, quality: int) -> bytes:
 
 def _uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _shrunk_mask(mask: Mask, size: tuple[int, int]) -> Mask:
+    share = Pillow.fromarray(mask.astype(np.uint8) * 255).resize(size, Pillow.Resampling.BOX)
+    soft = np.asarray(share)
+    return np.asarray(soft >= min(128, max(1, soft.max(initial=0))))
 
 
 def _smooth(mask: Mask, size: tuple[int, int]) -> np.ndarray:

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from contracts.records import Finding, Image, Round, Run
 from flows.charts import Point, curve
@@ -34,15 +34,8 @@ def render_report(
     runs: Sequence[Run], load_image: ImageLoader, versions: Mapping[str, str] | None = None
 ) -> str:
     """The page as text. `runs` may not be empty; a run without a picture yet gets a line that says so."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).resolve().parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     views = [_run_view(run, load_image) for run in runs]
-    return environment.get_template(TEMPLATE).render(
+    return page_template(TEMPLATE).render(
         title=runs[0].prompt if len(runs) == 1 else count(len(runs), "prompt"),
         runs=views,
         batch=len(runs) > 1,
@@ -50,6 +43,31 @@ def render_report(
         summary=_batch_summary(runs),
         versions=installed_versions() if versions is None else versions,
     )
+
+
+def page_template(name: str) -> Template:
+    """A page of this room: everything is escaped, and an unknown variable is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).resolve().parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
+def picture_view(image: Image, findings: Sequence[Finding], alt: str) -> dict[str, Any]:
+    """A picture, its marks and its findings, for the parts `stage` and `findings_list` of a page."""
+    width, height = shown_size(image.shape[1], image.shape[0])
+    return {
+        "picture": webp_uri(shown(image)),
+        "overlay": _overlay(image, findings),
+        "width": width,
+        "height": height,
+        "alt": alt,
+        "findings": [_finding_view(number, f) for number, f in enumerate(findings, start=1)],
+    }
 
 
 def installed_versions() -> dict[str, str]:
@@ -110,16 +128,11 @@ def _round_view(run: Run, item: Round, before: str, load_image: ImageLoader) -> 
     return {
         "index": item.index,
         "seed": item.seed,
-        "picture": webp_uri(shown(image)),
-        "overlay": _overlay(image, findings),
-        "width": shown_size(image.shape[1], image.shape[0])[0],
-        "height": shown_size(image.shape[1], image.shape[0])[1],
-        "alt": f"Picture of round {item.index}: {item.prompt}",
+        **picture_view(image, findings, f"Picture of round {item.index}: {item.prompt}"),
         "difference": word_difference(before, item.prompt),
         "changed": before != item.prompt,
         "diagnosed": item.diagnosis is not None,
         "origin": origin_words(item.diagnosis) if item.diagnosis else "",
-        "findings": [_finding_view(number, f) for number, f in enumerate(findings, start=1)],
         "count": count(len(findings), "finding") if findings else "no artifacts found",
         "scores": [(name, f"{value:.3f}") for name, value in score_table(item).items()],
         "verdict": words,
