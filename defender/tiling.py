@@ -5,8 +5,8 @@ few pixels to it (the limitation that arXiv 2503.15264 names). Here it is also s
 picture enlarged, as slicing-aided detectors do (arXiv 2202.06934). What tiles and scales say of the same
 place is merged by mask IoU and containment. Works with any contracts.protocols.Defender.
 
-Every tile is one more chance of a false alarm, so a tile has to be surer than the whole view:
-`benchmarks/small_artifacts.py` shows how the limit is chosen, and what it buys.
+Every tile is one more chance of a false alarm, so a finding has to be surer than in one look:
+`benchmarks/small_artifacts.py` chooses that limit, and shows what tiles buy at an equal false-alarm rate.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Tiling:
     smallest: int = 64
     """No tile is made smaller than this many pixels: enlarging a few pixels shows nothing new."""
     min_confidence: float = 0.0
-    """What a tile says less surely than this is dropped, 0..1."""
+    """What is said less surely than this is dropped, 0..1, be it of a tile or of the whole view."""
     same_iou: float = 0.5
     """Findings whose masks overlap by this IoU are one."""
     same_containment: float = 0.7
@@ -68,14 +68,12 @@ class TiledDefender:
 
     def _closer(self, image: Image, whole: Diagnosis) -> Diagnosis:
         height, width = image.shape[:2]
-        seen = [
-            finding
-            for box, diagnosis in self._look(image)
-            for finding in findings_of_tile(diagnosis, box, height, width)
-            if finding.confidence >= self.tiling.min_confidence
-        ]
         # The whole view comes first: of equals it is the one that has seen the context.
-        merged = merge([*whole.findings, *seen], self.tiling.same_iou, self.tiling.same_containment)
+        seen = list(whole.findings)
+        for box, diagnosis in self._look(image):
+            seen += findings_of_tile(diagnosis, box, height, width)
+        sure = [finding for finding in seen if finding.confidence >= self.tiling.min_confidence]
+        merged = merge(sure, self.tiling.same_iou, self.tiling.same_containment)
         return replace(whole, findings=tuple(merged))
 
     def _look(self, image: Image) -> Iterator[tuple[Box, Diagnosis]]:

@@ -135,10 +135,13 @@ def test_tiles_find_what_the_whole_view_overlooks():
     assert (diagnosis.synthetic_probability, diagnosis.answer) == (0.25, "clean")
 
 
-def test_what_a_tile_is_not_sure_of_is_dropped():
+def test_what_is_not_sure_enough_is_dropped():
     picture = np.full((256, 256, 3), 90, np.uint8)
     picture[101:106, 170:175] = (255, 0, 0)
-    assert TiledDefender(MarksRed(), Tiling(4, min_confidence=0.95)).diagnose([picture])[0].findings == ()
+    strict = TiledDefender(MarksRed(), Tiling(4, min_confidence=0.95))
+    assert strict.diagnose([picture])[0].findings == ()
+    picture[40:80, 40:80] = (255, 0, 0)
+    assert strict.diagnose([picture])[0].findings == ()
 
 
 def test_zoom_one_is_the_defender_itself():
