@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,10 +19,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from contracts.errors import CheckpointError
+from contracts.errors import CheckpointError, InvalidInput
 from defender.config import LegionConfig
+from defender.four_bit import pack
 from defender.model import Legion
-from defender.tensor_files import misfits, open_file
+from defender.tensor_files import Stored, misfits, open_file
 from defender.text import Dialog, Tokenizer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -40,10 +42,13 @@ class Thresholds:
     """Smallest share of the picture that a finding covers, 0..1."""
     mask_probability: float = 0.5
     """A pixel is inside a mask where its probability is above this."""
+    detection_scale: float = 1.0
+    """The probability of "generated" is sigmoid(scale * logit + shift): Platt's calibration, any number."""
+    detection_shift: float = 0.0
 
     @classmethod
     def from_json(cls, text: str) -> Thresholds:
-        """Raises CheckpointError on anything but numbers from 0 to 1 under the known names."""
+        """Raises CheckpointError on anything but numbers in their range under the known names."""
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
@@ -52,7 +57,9 @@ class Thresholds:
         if not isinstance(values, dict) or not set(values) <= known:
             raise CheckpointError(f"{THRESHOLDS} may only set {', '.join(sorted(known))}: calibrate again")
         for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise CheckpointError(f"{THRESHOLDS}: {name} must be a number, not {value!r}")
+            if not (0 <= value <= 1 or name.startswith("detection_")):
                 raise CheckpointError(f"{THRESHOLDS}: {name} must be from 0 to 1, not {value!r}")
         return cls(**{name: float(value) for name, value in values.items()})
 
@@ -97,34 +104,59 @@ def save(
 
 def save_thresholds(folder: Path, thresholds: Thresholds) -> None:
     """Write only the thresholds, as a calibration does."""
-    (folder / THRESHOLDS).write_text(json.dumps(asdict(thresholds), indent=2) + "\n")
+    partial = folder / f"{THRESHOLDS}.tmp"
+    partial.write_text(json.dumps(asdict(thresholds), indent=2) + "\n")
+    partial.replace(folder / THRESHOLDS)
 
 
-def load(folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Checkpoint:
-    """Read a checkpoint, in evaluation mode.
+def load(
+    folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32, four_bit: bool = False
+) -> Checkpoint:
+    """Read a checkpoint, in evaluation mode, with the language model's matrices in four bits if wanted.
 
     Raises CheckpointError, in one line, on a missing or broken file and on any missing, unexpected or
-    misshapen weight. The network is laid out without memory and takes over the tensors as they are read, so
-    loading needs little more than the weights themselves.
+    misshapen weight; InvalidInput on a device that is not there, or without bitsandbytes. The network is laid
+    out without memory and takes over the tensors as they are read, so loading needs little more than the
+    weights themselves.
     """
+    place = find_device(device)
     config = LegionConfig.from_json(_read(folder / CONFIG))
     tokenizer = Tokenizer.load(folder / TOKENIZER, config.tokens)
     thresholds = Thresholds()
     if (folder / THRESHOLDS).exists():
         thresholds = Thresholds.from_json(_read(folder / THRESHOLDS))
     model = Legion.without_memory(config)
-    fill(model, _read_weights(folder / WEIGHTS, device, dtype), str(folder / WEIGHTS))
+    stored = open_file(folder / WEIGHTS)
+    _check(model, stored, str(folder / WEIGHTS))
+    packed = pack(model, stored, place, dtype) if four_bit else frozenset()
+    weights = {name: _read_weight(s, place, dtype) for name, s in stored.items() if name not in packed}
+    # Everything is there, as was checked; the packed matrices are in their place already.
+    model.load_state_dict(weights, assign=True, strict=False)
+    model.restore_buffers()
     model.requires_grad_(False)
     digest = digest_files([folder / name for name in (CONFIG, WEIGHTS, TOKENIZER)])
-    return Checkpoint(model.to(device).eval(), Dialog(config, tokenizer), thresholds, digest)
+    return Checkpoint(model.to(place).eval(), Dialog(config, tokenizer), thresholds, digest)
 
 
-def fill(model: Legion, weights: Mapping[str, Tensor], source: str) -> None:
-    """Give `weights` to the network. Raises CheckpointError that lists every name that does not fit."""
+def find_device(name: str) -> torch.device:
+    """The device of that name. Raises InvalidInput if torch does not know it or does not see it here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InvalidInput(f"device {name!r} is unknown: choose cpu, cuda or cuda:0, cuda:1, ...") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        seen = torch.cuda.device_count()
+        raise InvalidInput(
+            f"device {name!r} is not there: torch sees {seen or 'no'} CUDA device{'' if seen == 1 else 's'}; "
+            "choose another, or cpu"
+        )
+    return device
+
+
+def _check(model: Legion, weights: Mapping[str, Stored], source: str) -> None:
+    """Raises CheckpointError that lists every name that does not fit."""
     if wrong := misfits(model.state_dict(), weights):
         raise CheckpointError(f"{source} does not fit its config.json: {wrong}")
-    model.load_state_dict(weights, assign=True)
-    model.restore_buffers()
 
 
 def digest_files(paths: Iterable[Path]) -> str:
@@ -145,10 +177,7 @@ def _read(path: Path) -> str:
         raise CheckpointError(f"cannot read {path} ({reason}): is it a defender checkpoint?") from error
 
 
-def _read_weights(path: Path, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
-    weights = {}
-    for name, stored in open_file(path).items():
-        # A tensor of the right type stays in the file's map; a converted one leaves nothing of it behind.
-        value = stored.read()
-        weights[name] = value.to(device, dtype if value.is_floating_point() else None)
-    return weights
+def _read_weight(stored: Stored, device: torch.device, dtype: torch.dtype) -> Tensor:
+    # A tensor of the right type stays in the file's map; a converted one leaves nothing of it behind.
+    value = stored.read()
+    return value.to(device, dtype if value.is_floating_point() else None)

@@ -29,6 +29,8 @@ class Sample:
     """Photograph (True), generated (False), or not known."""
     attributes: tuple[int, ...] = ()
     """Class numbers of what the picture shows, for heads that only warm up the towers; -1 is not known."""
+    caption: str = ""
+    """The data set's own text about all findings, where it has one."""
 
 
 _LENGTH_STEP = 16

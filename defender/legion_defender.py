@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts.errors import InvalidInput, ModelError
@@ -39,10 +40,16 @@ class LegionDefender:
 
     @classmethod
     def load(
-        cls, path: Path | str, device: str = "cpu", dtype: torch.dtype = torch.float32, batch_size: int = 16
+        cls,
+        path: Path | str,
+        device: str = "cpu",
+        dtype: torch.dtype | str = torch.float32,
+        batch_size: int = 16,
+        four_bit: bool = False,
     ) -> LegionDefender:
-        """Load a checkpoint folder. Raises CheckpointError."""
-        return cls(checkpoint.load(Path(path), device, dtype), batch_size)
+        """Load a checkpoint folder; `dtype` is torch's or its name. Raises CheckpointError, InvalidInput."""
+        number_type = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        return cls(checkpoint.load(Path(path), device, number_type, four_bit), batch_size)
 
     def diagnose(self, images: Sequence[Image]) -> list[Diagnosis]:
         """One diagnosis per picture (uint8 RGB, any size), independent of the others in the call.
@@ -65,13 +72,18 @@ class LegionDefender:
         return results
 
     @torch.no_grad()
-    def artifact_probability(self, images: Sequence[Image]) -> list[float]:
-        """How much the network is inclined to say that there are artifacts, 0..1, before any threshold."""
-        return [
-            share
-            for start in range(0, len(images), self.batch_size)
-            for share in self._open(images[start : start + self.batch_size]).tolist()
-        ]
+    def inclinations(self, images: Sequence[Image]) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """What calibration looks at, one number per picture, before any threshold or calibration: how much
+        the network is inclined to say that there are artifacts, 0..1, and its logit of "generated" (None
+        where the detection head was never trained).
+        """
+        shares, logits = [np.zeros(0)], [np.zeros(0)]
+        for start in range(0, len(images), self.batch_size):
+            cls_BP, patches_BNP = self._look(images[start : start + self.batch_size])
+            opened = self.model.generate(patches_BNP, self._prompt, max_new_tokens=1, branch=self._branch)
+            shares.append(opened.artifact_B.cpu().double().numpy())
+            logits.append(self._synthetic_logit(cls_BP).cpu().numpy())
+        return np.concatenate(shares), np.concatenate(logits) if self.model.config.has_detection else None
 
     def describe(self) -> Mapping[str, object]:
         """What a record needs to diagnose again: checkpoint, thresholds, arithmetic."""
@@ -89,11 +101,10 @@ class LegionDefender:
         size = self.model.config.vision.image_size
         return self.model.look(torch.stack([clip_pixels(i, size) for i in images]).to(self.model.device))
 
-    def _open(self, images: Sequence[Image]) -> Tensor:
-        _, patches_BNP = self._look(images)
-        return self.model.generate(
-            patches_BNP, self._prompt, max_new_tokens=1, branch=self._branch
-        ).artifact_B
+    def _synthetic_logit(self, cls_BP: Tensor) -> Tensor:
+        """Log odds (B,) of "generated", double precision; the head's column 1 is real, 0 generated."""
+        logits_B2 = self.model.detect(cls_BP).double()
+        return logits_B2[:, 0] - logits_B2[:, 1]
 
     @torch.no_grad()
     def _diagnose_batch(self, images: Sequence[Image]) -> list[Diagnosis]:
@@ -103,7 +114,9 @@ class LegionDefender:
         masks = self._masks(images, answers)
         synthetic: list[float | None] = [None] * len(images)
         if config.has_detection:
-            synthetic = model.detect(cls_BP).float().softmax(-1)[:, 0].tolist()
+            limits = self.thresholds
+            logit_B = limits.detection_scale * self._synthetic_logit(cls_BP) + limits.detection_shift
+            synthetic = logit_B.sigmoid().tolist()
         diagnoses = []
         for i, (probability_MHW, generated) in enumerate(zip(masks, synthetic, strict=True)):
             ids = [number for number in answers.ids_BS[i].tolist() if number != config.tokens.pad]

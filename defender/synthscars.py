@@ -87,7 +87,7 @@ class SynthScars:
         )
         if row.refs and not findings:
             raise InvalidInput(f"{row.image}: none of its {len(row.refs)} artifacts lies inside the picture")
-        return Sample(image, findings, self.is_real)
+        return Sample(image, findings, self.is_real, caption=row.caption)
 
     def name(self, index: int) -> str:
         """What to call a sample in a report."""

@@ -1,0 +1,133 @@
+"""Calibration: when the defender speaks up, and what its probability of "generated" means.
+
+* The alarm threshold is where the wanted share of clean pictures (4 % by default) still gets a finding: a
+  quantile of what the defender inclines to say about them. LEGION's greedy decision is a threshold of 0.5.
+* The detection head's logit becomes a probability by Platt's scaling (Platt 1999, with the smoothed targets of
+  his paper, so that a head that separates everything still gets finite numbers): sigmoid(scale * logit + shift).
+  A shift of 0 would be temperature scaling; it is not enough where training saw more of one kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from contracts.errors import InvalidInput
+from defender.checkpoint import Thresholds
+from defender.evaluation.pictures import Picture
+from defender.legion_defender import LegionDefender
+
+FALSE_ALARMS = 0.04
+FEWEST = 20
+"""Of fewer pictures nothing is concluded."""
+_NEWTON_STEPS = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What is calibrated on: one number per picture."""
+
+    clean: NDArray[np.float64]
+    """Inclination to find artifacts (0..1) in pictures known to be free of them."""
+    flawed: NDArray[np.float64]
+    """The same in pictures that have some."""
+    logit: NDArray[np.float64]
+    """The detection head's logit of "generated", for pictures of which it is known; empty without a head."""
+    generated: NDArray[np.bool_]
+    """Whether those are."""
+
+    def __add__(self, other: Evidence) -> Evidence:
+        return Evidence(
+            np.concatenate([self.clean, other.clean]),
+            np.concatenate([self.flawed, other.flawed]),
+            np.concatenate([self.logit, other.logit]),
+            np.concatenate([self.generated, other.generated]),
+        )
+
+
+NOTHING = Evidence(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0, bool))
+
+
+def gather(defender: LegionDefender, pictures: Sequence[Picture]) -> Evidence:
+    """Let the defender look at some pictures; its thresholds play no part."""
+    images = [picture.sample.image for picture in pictures]
+    inclination, logits = defender.inclinations(images)
+    clean = np.array([picture.clean for picture in pictures], bool)
+    flawed = np.array([bool(picture.sample.findings) for picture in pictures], bool)
+    known = np.array([picture.sample.is_real is not None for picture in pictures], bool)
+    generated = np.array([picture.sample.is_real is False for picture in pictures], bool)
+    if logits is None:
+        known &= False
+    return Evidence(
+        inclination[clean],
+        inclination[flawed],
+        logits[known] if logits is not None else np.zeros(0),
+        generated[known],
+    )
+
+
+def thresholds_from(
+    evidence: Evidence, before: Thresholds, false_alarms: float = FALSE_ALARMS, fewest: int = FEWEST
+) -> Thresholds:
+    """Thresholds chosen on `evidence`; what fewer than `fewest` pictures speak of stays as before.
+
+    Raises InvalidInput for a share outside 0..1, or if nothing at all can be chosen.
+    """
+    if not 0 <= false_alarms < 1:
+        raise InvalidInput(f"the share of false alarms is {false_alarms}: choose a number from 0, below 1")
+    changed = before
+    if len(evidence.clean) >= fewest:
+        changed = replace(changed, artifact_probability=alarm_threshold(evidence.clean, false_alarms))
+    kinds = min(int(evidence.generated.sum()), int((~evidence.generated).sum()))
+    if kinds >= fewest:
+        scale, shift = platt(evidence.logit, evidence.generated)
+        changed = replace(changed, detection_scale=scale, detection_shift=shift)
+    if len(evidence.clean) < fewest and kinds < fewest:
+        raise InvalidInput(
+            f"nothing to calibrate on: {len(evidence.clean)} pictures are known to be free of artifacts, "
+            f"{kinds} of real and of generated each can be used; {fewest} are needed"
+        )
+    return changed
+
+
+def alarm_threshold(clean: ArrayLike, false_alarms: float) -> float:
+    """The smallest threshold, 0..1, that at most the given share of clean pictures reaches."""
+    ranked = np.sort(np.asarray(clean, float))
+    allowed = int(false_alarms * len(ranked))
+    # Just above the highest value that must not reach it.
+    return float(min(1.0, ranked[len(ranked) - allowed - 1] + 1e-4))
+
+
+def platt(logit: ArrayLike, happened: ArrayLike) -> tuple[float, float]:
+    """Scale and shift of the most likely sigmoid, by Newton's method on Platt's smoothed targets."""
+    x, true = np.asarray(logit, float), np.asarray(happened, bool)
+    positive, negative = int(true.sum()), int((~true).sum())
+    target = np.where(true, (positive + 1) / (positive + 2), 1 / (negative + 2))
+    inputs = np.stack([x, np.ones(len(x))], axis=1)
+    weights = np.array([1.0, 0.0])
+    loss = _log_loss(inputs @ weights, target)
+    for _ in range(_NEWTON_STEPS):
+        probability = sigmoid(inputs @ weights)
+        gradient = inputs.T @ (probability - target)
+        curvature = (inputs * (probability * (1 - probability))[:, None]).T @ inputs + 1e-9 * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        shorter = 1.0
+        while (new := _log_loss(inputs @ (weights - shorter * step), target)) > loss and shorter > 1e-6:
+            shorter /= 2
+        weights, gained, loss = weights - shorter * step, loss - new, new
+        if abs(gained) < 1e-10:
+            break
+    return float(weights[0]), float(weights[1])
+
+
+def sigmoid(x: ArrayLike) -> NDArray[np.float64]:
+    """1 / (1 + exp(-x)), without overflow."""
+    value = np.asarray(x, float)
+    return np.exp(-np.logaddexp(0, -value))
+
+
+def _log_loss(logit: NDArray[np.float64], target: NDArray[np.float64]) -> float:
+    return float((np.logaddexp(0, logit) - target * logit).sum())
