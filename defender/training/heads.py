@@ -19,7 +19,6 @@ from defender.datasets import Batch
 from defender.losses import dice_sum
 from defender.model import Legion
 
-
 REAL_WEIGHT = 2.0
 
 
@@ -27,7 +26,7 @@ class VisionHeads(nn.Module):
     """What the warm-up asks of the towers. None of it is part of the finished network.
 
     On SAM's embedding: one mask per category. On CLIP's patches: the same, coarse, and which categories there
-    are. On all of CLIP: the attributes. On its CLS feature and each patch: real or generated, with REAL_WEIGHT
+    are. On all of CLIP: the attributes. On CLS and each patch: real or generated, with weight REAL_WEIGHT
     because what gives a decoder away is faint beside everything else that a picture shows.
     """
 
