@@ -6,8 +6,8 @@ import datetime
 import re
 import secrets
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Job:
     patience: int
     score_tolerance: float
     batch_size: int
+    modifier: Mapping[str, object] = field(default_factory=dict)
+    """Values in place of those in the profile's section of that name."""
 
     def as_parameters(self) -> dict[str, Any]:
         """The job as JSON-ready values."""
@@ -59,6 +61,7 @@ def make_job(
     seed: int,
     rounds: int | None = None,
     batch_size: int | None = None,
+    modifier: Mapping[str, object] | None = None,
 ) -> Job:
     """A job from checked values; whatever is None comes from the profile."""
     return Job(
@@ -68,6 +71,7 @@ def make_job(
         patience=profile.loop.patience,
         score_tolerance=profile.loop.score_tolerance,
         batch_size=profile.generator.batch_size if batch_size is None else batch_size,
+        modifier=dict(modifier or {}),
     )
 
 

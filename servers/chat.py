@@ -68,7 +68,7 @@ class Chat:
         """Model, server and settings; no key."""
         return {
             "model": self.settings.model,
-            "server": self.server.base_url,
+            "server": self.server.name,
             "temperature": self.settings.temperature,
             "max_output_tokens": self.settings.max_output_tokens,
         }

@@ -57,6 +57,8 @@ class ServerSettings:
     """Seconds for one attempt, from its first byte to its last."""
     attempts: int = 3
     """Times a call is tried, 1 or more."""
+    name: str = ""
+    """What a person and a record are told instead of the address, where that changes from run to run."""
 
     def __post_init__(self) -> None:
         if self.base_url is not None:
@@ -83,10 +85,11 @@ class Server:
         self._is_openai = settings.base_url is None
         self.base_url = settings.base_url or environ.get("OPENAI_BASE_URL") or OPENAI_URL
         _check_address(self.base_url)
+        self.name = settings.name or self.base_url
         self._key = _key(settings, environ, needed=self.base_url == OPENAI_URL)
 
     def __repr__(self) -> str:
-        return f"Server({self.base_url})"
+        return f"Server({self.name})"
 
     @cached_property
     def client(self) -> openai.OpenAI:
@@ -174,16 +177,16 @@ class Server:
             return ModelError(f"the server {self.base_url} refused the key ({status}): {where}")
         said = self.without_key(_server_says(error.body))
         if status == 429 and "quota" in f"{error.code} {said}".lower():
-            return ModelError(f"no quota is left at {self.base_url} (429{said}): check its billing")
+            return ModelError(f"no quota is left at {self.name} (429{said}): check its billing")
         if status in _WORTH_A_RETRY or status >= 500:
             return self._failed(f"answered with status {status}{said}")
-        return BadRequest(f"the server {self.base_url} did not take the request ({status}{said})", status)
+        return BadRequest(f"the server {self.name} did not take the request ({status}{said})", status)
 
     def _key_variable(self) -> str:
         return self.settings.key_variable or (OPENAI_KEY if self._is_openai else OTHER_KEY)
 
     def _failed(self, what: str) -> RemoteError:
-        return RemoteError(f"the server {self.base_url} {what}")
+        return RemoteError(f"the server {self.name} {what}")
 
     def without_key(self, text: str) -> str:
         """The text without the key, or a long piece of it: for what a server said."""

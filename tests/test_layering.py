@@ -33,12 +33,14 @@ HOMES = {
     "openai": ("servers/",),
     "peft": ("defender/", "tabletop/"),
     "accelerate": ("defender/", "tabletop/"),
+    "xllamacpp": ("servers/",),
 }
 
 CONCRETE = (
     "controller.generators",
     "controller.scorers",
     "controller.modifiers",
+    "controller.llm_modifier",
     "defender.legion_defender",
     "defender.checkpoint",
 )

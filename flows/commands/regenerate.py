@@ -59,6 +59,18 @@ def add(commands: Any) -> None:
         metavar="ID",
         help="name the run, or take it up again; several prompts become ID-1, ID-2, ...",
     )
+    parser.add_argument(
+        "--modifier",
+        choices=("rules", "openai", "local"),
+        help="who revises prompts: rules, a language model on a server (openai), or one in this process "
+        "(local); docs/llm.md",
+    )
+    parser.add_argument(
+        "--llm-model", metavar="NAME", help="the language model: its server's name for it, or a GGUF file"
+    )
+    parser.add_argument(
+        "--llm-base-url", metavar="URL", help="its server, up to /v1 (default: OpenAI itself)"
+    )
     parser.add_argument("--no-prefect", action="store_true", help="the same loop without a Prefect server")
     add_profile(parser)
     add_out(parser, "out/RUN")
@@ -80,8 +92,11 @@ def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     given = arguments.run_id
     run_id = jobs.check_run_id(given) if given is not None else jobs.new_run_id(prompts)
     profile = load_profile(arguments.profile)
+    modifier = _modifier_changes(arguments)
     folder = prepare_folder(arguments.out or DEFAULT_OUT / run_id)
-    job = jobs.make_job(arguments.profile, profile, prompts, run_id, arguments.seed, rounds, batch_size)
+    job = jobs.make_job(
+        arguments.profile, profile, prompts, run_id, arguments.seed, rounds, batch_size, modifier
+    )
     try:
         return present(_paint(job, arguments), folder, arguments.json)
     except KeyboardInterrupt:
@@ -91,6 +106,21 @@ def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 def resume_command(words: Sequence[str], run_id: str, add_id: bool) -> str:
     """The command that takes an interrupted job up again: the same words, and its run id."""
     return shlex.join(["legion", *words, *(["--run-id", run_id] if add_id else [])])
+
+
+def _modifier_changes(arguments: argparse.Namespace) -> dict[str, object]:
+    """What the options say about the modifier, as values of the profile's section."""
+    kind, model, url = arguments.modifier, arguments.llm_model, arguments.llm_base_url
+    if kind is None and (model or url):
+        kind = "local" if model and model.endswith(".gguf") and not url else "openai"
+    if kind == "rules" and (model or url):
+        raise InvalidInput(
+            "--modifier rules asks no language model: leave --llm-model and --llm-base-url out"
+        )
+    if kind == "local" and url:
+        raise InvalidInput("--modifier local runs in this process: leave --llm-base-url out")
+    named = {"gguf" if kind == "local" else "model": model, "base_url": url, "kind": kind}
+    return {key: value for key, value in named.items() if value is not None}
 
 
 def _paint(job: Job, arguments: argparse.Namespace) -> list[Run]:
@@ -137,6 +167,8 @@ def _tools(job: Job) -> Any:
         from flows import assemble
 
         tools = assemble.regeneration_tools(job.profile)
+        if job.modifier:
+            tools = assemble.with_modifier(tools, job.profile, job.modifier)
     for case in job.cases:
         note_unknown(case.prompt, tools.generator.unknown_words(case.prompt))
     return tools
