@@ -5,19 +5,25 @@ The bundled default takes the same path as any other profile.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from contracts.errors import CheckpointError
-from contracts.protocols import Defender, Scorer
+from contracts.protocols import Defender, Generator, PromptModifier, Scorer
 from controller.generators.diffusers_pipeline import DiffusersGenerator
+from controller.llm_modifier import LanguageModelModifier, RevisionSettings
 from controller.modifiers import RuleBasedModifier
 from controller.regeneration import RegenerationTools
 from controller.scorers.artifact_area import ArtifactAreaScorer, RememberingDefender
 from controller.scorers.kinds import load_scorer
 from defender.legion_defender import LegionDefender
-from flows.profiles import GeneratorProfile, Profile, ScorerProfile, load_profile
+from flows.language_models import local_chat, price_given, remote_chat
+from flows.language_profile import ModifierProfile
+from flows.profiles import GeneratorProfile, Profile, ScorerProfile, changed_modifier, load_profile
 from prompts import load_lexicon
+from servers.budget import Budget
 
 
 @lru_cache(maxsize=1)
@@ -31,8 +37,17 @@ def regeneration_tools(profile_name: str) -> RegenerationTools:
         defender=defender(profile_name),
         selection_scorer=selection,
         reporting_scorers=tuple(reporting),
-        modifier=RuleBasedModifier(load_lexicon(profile.modifier.lexicon), generator.fits),
+        modifier=_modifier(profile.modifier, generator),
     )
+
+
+def with_modifier(
+    tools: RegenerationTools, profile_name: str, changes: Mapping[str, object]
+) -> RegenerationTools:
+    """The same tools with another modifier; `changes` are values of its section of the profile. Raises
+    InvalidInput, CheckpointError, and ModelError if a server does not say what it offers."""
+    section = changed_modifier(load_profile(profile_name).modifier, changes)
+    return replace(tools, modifier=_modifier(section, tools.generator))
 
 
 @lru_cache(maxsize=1)
@@ -78,6 +93,22 @@ def _generator(section: GeneratorProfile, device: str) -> DiffusersGenerator:
         dtype=section.dtype,
         batch_size=section.batch_size,
     )
+
+
+def _modifier(section: ModifierProfile, generator: Generator) -> PromptModifier:
+    """The rules, or a language model with the rules behind it."""
+    rules = RuleBasedModifier(load_lexicon(section.lexicon), getattr(generator, "fits", None))
+    if section.kind == "rules":
+        return rules
+    settings = RevisionSettings(
+        tries=section.tries,
+        examples=section.examples,
+        budget=Budget(**section.budget.model_dump()),
+        price=price_given(section),
+        concurrency=section.concurrency,
+    )
+    chat = local_chat(section) if section.kind == "local" else remote_chat(section)
+    return LanguageModelModifier(chat, rules, settings, generator.unknown_words)
 
 
 def _present(path: str, part: str) -> Path:

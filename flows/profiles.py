@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError
 
 from contracts.errors import InvalidInput
+from flows.language_profile import ModifierProfile
 from flows.settings import CHECKOUT, MAX_BATCH, MAX_ROUNDS
 
 BUNDLED = Path(__file__).resolve().parent / "profiles"
@@ -73,13 +74,6 @@ Located = TypeVar("Located", GeneratorProfile, DefenderProfile, ScorerProfile)
 """Sections that name a folder of weights."""
 
 
-class ModifierProfile(_Section):
-    """The rules that turn findings into words, and the vocabulary they speak."""
-
-    kind: Literal["rules"]
-    lexicon: str
-
-
 class LoopProfile(_Section):
     """Defaults of the loop: most rounds, rounds without gain before it gives up, the score it may lose."""
 
@@ -134,6 +128,18 @@ def parse_scorer(values: Mapping[str, object], where: str) -> ScorerProfile:
         raise InvalidInput(f"{where}: {_first_problem(error)}") from error
 
 
+def changed_modifier(section: ModifierProfile, changes: Mapping[str, object]) -> ModifierProfile:
+    """The modifier's section with options of a command in place of its own values; of another kind's section
+    only the vocabulary stays. Raises InvalidInput."""
+    kept = section.model_dump(exclude_unset=True)
+    if changes.get("kind", section.kind) != section.kind:
+        kept = {"lexicon": section.lexicon}
+    try:
+        return ModifierProfile.model_validate({**kept, **changes})
+    except ValidationError as error:
+        raise InvalidInput(f"--modifier: {_first_problem(error)}") from error
+
+
 def _locate(name_or_path: str) -> tuple[Path, Path]:
     if name_or_path.endswith(".toml"):
         path = Path(name_or_path).expanduser().resolve()
@@ -165,8 +171,13 @@ def _absolute(profile: Profile, base: Path) -> Profile:
             return section
         return section.model_copy(update={"path": str((base / Path(section.path).expanduser()).resolve())})
 
+    modifier = profile.modifier
+    if modifier.gguf:
+        file = (base / Path(modifier.gguf).expanduser()).resolve()
+        modifier = modifier.model_copy(update={"gguf": str(file)})
     return profile.model_copy(
         update={
+            "modifier": modifier,
             "generator": fixed(profile.generator),
             "defender": fixed(profile.defender),
             "selection_scorer": fixed(profile.selection_scorer),

@@ -89,13 +89,15 @@ def regeneration(job: dict[str, Any]) -> None:
 
     `job` is `flows.jobs.Job.as_parameters()`. Models are built once per process; the bank is the record.
     """
-    from flows.assemble import regeneration_tools
+    from flows import assemble
     from memory_bank import open_memory_bank
 
     asked = Job.from_parameters(job)
     bank = open_memory_bank()
     watch = Watch(asked.rounds, _listener.get())
-    tools = regeneration_tools(asked.profile)
+    tools = assemble.regeneration_tools(asked.profile)
+    if asked.modifier:
+        tools = assemble.with_modifier(tools, asked.profile, asked.modifier)
     runs = execute(asked, tools, bank, run_step=watch.run_step, on_event=watch.listen)
     publish_galleries(runs, bank)
 
