@@ -256,7 +256,7 @@ def _key(settings: ServerSettings, environ: Mapping[str, str], needed: bool) -> 
     key = environ.get(variable, "").strip()
     if not key and (needed or settings.key_variable):
         raise InvalidInput(
-            f"no key: set the environment variable {variable}, or name a server by its base URL"
+            f"no key: set the environment variable {variable}, or name another server (--llm-base-url)"
         )
     if not (key.isascii() and (not key or key.isprintable()) and " " not in key):
         raise InvalidInput(f"what {variable} holds cannot be a key: it has spaces or unusual characters")
