@@ -12,16 +12,22 @@ from pathlib import Path
 
 from contracts.errors import CheckpointError
 from contracts.protocols import Defender, Generator, PromptModifier, Scorer
+from controller.generators.diffusers_inpainting import DiffusersInpainter
 from controller.generators.diffusers_pipeline import DiffusersGenerator
+from controller.inpainting import InpaintingTools
 from controller.llm_modifier import LanguageModelModifier, RevisionSettings
 from controller.modifiers import RuleBasedModifier
+from controller.region_gate import MeasuredGate, RegionGateSettings
 from controller.regeneration import RegenerationTools
 from controller.scorers.artifact_area import ArtifactAreaScorer, RememberingDefender
 from controller.scorers.kinds import load_scorer
+from defender import checkpoint
+from defender.checkpoint import Thresholds
 from defender.legion_defender import LegionDefender
+from defender.tiling import TiledDefender, Tiling
 from flows.language_models import local_chat, price_given, remote_chat
 from flows.language_profile import ModifierProfile
-from flows.profiles import GeneratorProfile, Profile, ScorerProfile, changed_modifier, load_profile
+from flows.profiles import GeneratorProfile, Profile, ScorerProfile, changed, changed_modifier, load_profile
 from prompts import load_lexicon
 from servers.budget import Budget
 
@@ -51,12 +57,48 @@ def with_modifier(
 
 
 @lru_cache(maxsize=1)
-def defender(profile_name: str) -> Defender:
-    """The defender alone, for those who only want a diagnosis. Raises InvalidInput and CheckpointError."""
+def defender(profile_name: str, **changes: object) -> Defender:
+    """The defender alone, for those who only want a diagnosis; `changes` are values of its section of the
+    profile. Raises InvalidInput and CheckpointError.
+    """
     profile = load_profile(profile_name)
-    loaded = LegionDefender.load(_present(profile.defender.path, "defender"), profile.device)
+    section = changed(profile.defender, changes)
+    loaded: Defender = legion(profile_name, **changes)
+    if section.tiles > 1:
+        loaded = TiledDefender(loaded, Tiling(section.tiles, min_confidence=section.tile_confidence))
     asked_twice = any(section.kind == "artifact-area" for section in _scorer_sections(profile))
     return RememberingDefender(loaded) if asked_twice else loaded
+
+
+def defender_folder(profile_name: str, given: Path | None = None) -> Path:
+    """Where the defender's checkpoint lies: as given, or as the profile says. Raises CheckpointError."""
+    path = str(given.expanduser()) if given else load_profile(profile_name).defender.path
+    return _present(path, "defender").resolve()
+
+
+def save_thresholds(folder: Path, thresholds: Thresholds) -> None:
+    """Write thresholds into a defender's checkpoint. Raises CheckpointError if it cannot be written."""
+    try:
+        checkpoint.save_thresholds(folder, thresholds)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write to {folder} ({error.strerror}): calibrate a copy with --out"
+        ) from error
+
+
+def legion(profile_name: str, **changes: object) -> LegionDefender:
+    """The profile's LEGION itself, whole view and no memory, for those who look inside: evaluation and
+    calibration. `changes` and errors as for `defender`.
+    """
+    profile = load_profile(profile_name)
+    section = changed(profile.defender, changes)
+    return LegionDefender.load(
+        _present(section.path, "defender"),
+        section.device or profile.device,
+        section.dtype,
+        section.batch_size,
+        four_bit=section.four_bit,
+    )
 
 
 @lru_cache(maxsize=1)
@@ -82,6 +124,37 @@ def scorer(section: ScorerProfile, profile_name: str, device: str) -> Scorer:
 
 def _scorer_sections(profile: Profile) -> tuple[ScorerProfile, ...]:
     return (profile.selection_scorer, *profile.reporting_scorers)
+
+
+@lru_cache(maxsize=1)
+def inpainting_tools(
+    profile_name: str, steps: int | None = None, guidance_scale: float | None = None
+) -> InpaintingTools:
+    """Everything the inpainting loop works with; steps and guidance are the profile's if None. Raises
+    InvalidInput and CheckpointError."""
+    profile = load_profile(profile_name)
+    section = profile.inpainting
+    shared = regeneration_tools(profile_name)
+    sampling = {
+        "steps": section.steps if steps is None else steps,
+        "guidance_scale": section.guidance_scale if guidance_scale is None else guidance_scale,
+        "batch_size": profile.generator.batch_size,
+    }
+    if section.path:
+        folder = _present(section.path, "inpainter")
+        dtype = profile.generator.dtype
+        inpainter = DiffusersInpainter.load(folder, device=profile.device, dtype=dtype, **sampling)
+    else:
+        inpainter = DiffusersInpainter.share(shared.generator, **sampling)
+    gate = RegionGateSettings(shared.selection_scorer.name, **section.gate.model_dump())
+    return InpaintingTools(
+        inpainter=inpainter,
+        defender=shared.defender,
+        selection_scorer=shared.selection_scorer,
+        reporting_scorers=shared.reporting_scorers,
+        modifier=shared.modifier,
+        gate=MeasuredGate(gate),
+    )
 
 
 def _generator(section: GeneratorProfile, device: str) -> DiffusersGenerator:

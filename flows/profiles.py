@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError
 
 from contracts.errors import InvalidInput
+from defender.tiling import MAX_ZOOM
 from flows.language_profile import ModifierProfile
+from flows.inpainting_profile import InpaintingProfile
 from flows.settings import CHECKOUT, MAX_BATCH, MAX_ROUNDS
 
 BUNDLED = Path(__file__).resolve().parent / "profiles"
@@ -37,10 +39,20 @@ class GeneratorProfile(_Section):
 
 
 class DefenderProfile(_Section):
-    """A LEGION checkpoint."""
+    """A LEGION checkpoint, and how it looks at pictures."""
 
     kind: Literal["legion"]
     path: str
+    device: str = ""
+    """Such as "cuda:1"; the profile's own device if empty."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    four_bit: bool = False
+    """Keep the language model in 4 bits (bitsandbytes)."""
+    batch_size: int = Field(default=16, ge=1, le=MAX_BATCH)
+    tiles: int = Field(default=1, ge=1, le=MAX_ZOOM)
+    """Look again at tiles enlarged up to this many times; 1 means the whole view alone."""
+    tile_confidence: float = Field(default=0.0, ge=0, le=1)
+    """With tiles, what is said less surely than this is dropped."""
 
 
 class ScorerProfile(_Section):
@@ -70,7 +82,7 @@ class ScorerProfile(_Section):
         return self
 
 
-Located = TypeVar("Located", GeneratorProfile, DefenderProfile, ScorerProfile)
+Located = TypeVar("Located", GeneratorProfile, DefenderProfile, ScorerProfile, InpaintingProfile)
 """Sections that name a folder of weights."""
 
 
@@ -93,6 +105,7 @@ class Profile(_Section):
     reporting_scorers: tuple[ScorerProfile, ...] = ()
     modifier: ModifierProfile
     loop: LoopProfile = LoopProfile()
+    inpainting: InpaintingProfile = InpaintingProfile()
 
 
 def bundled_profiles() -> list[str]:
@@ -126,6 +139,16 @@ def parse_scorer(values: Mapping[str, object], where: str) -> ScorerProfile:
         return ScorerProfile.model_validate(values)
     except ValidationError as error:
         raise InvalidInput(f"{where}: {_first_problem(error)}") from error
+
+
+def changed(section: DefenderProfile, changes: Mapping[str, object]) -> DefenderProfile:
+    """The section with options of a command in place of its own values. Raises InvalidInput."""
+    try:
+        return DefenderProfile.model_validate({**section.model_dump(), **changes})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        option = str(problem["loc"][0]).replace("_", "-")
+        raise InvalidInput(f"--{option} is {problem['input']}: {problem['msg'].lower()}") from error
 
 
 def changed_modifier(section: ModifierProfile, changes: Mapping[str, object]) -> ModifierProfile:
@@ -179,6 +202,7 @@ def _absolute(profile: Profile, base: Path) -> Profile:
         update={
             "modifier": modifier,
             "generator": fixed(profile.generator),
+            "inpainting": fixed(profile.inpainting),
             "defender": fixed(profile.defender),
             "selection_scorer": fixed(profile.selection_scorer),
             "reporting_scorers": tuple(fixed(section) for section in profile.reporting_scorers),

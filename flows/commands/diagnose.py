@@ -1,46 +1,180 @@
-"""`legion diagnose`: what is wrong with this picture?"""
+"""`legion diagnose`: what is wrong with this picture, these pictures, this folder?"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.commands.options import DEFAULT_OUT, add_common, add_out, add_profile, waiting
+
+if TYPE_CHECKING:
+    from contracts.protocols import Defender
+    from flows.diagnosing import Failed
+
+DEFAULT_ZOOM = 3
 
 
 def add(commands: Any) -> None:
     """Register the command."""
-    parser = commands.add_parser("diagnose", help="what is wrong with this picture?")
+    parser = commands.add_parser("diagnose", help="what is wrong with this picture, or a folder of them?")
     parser.set_defaults(handler=diagnose)
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="a PNG, JPEG or WebP file")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="picture files, or folders of them (without the folders below)",
+    )
+    parser.add_argument(
+        "--tiles",
+        type=int,
+        nargs="?",
+        const=DEFAULT_ZOOM,
+        metavar="ZOOM",
+        help="look again at tiles, enlarged up to ZOOM times, for small artifacts (slower; "
+        f"{DEFAULT_ZOOM} if no number is given)",
+    )
+    parser.add_argument(
+        "--tile-confidence",
+        type=float,
+        metavar="C",
+        help="with --tiles, drop what is said less surely than this, 0 to 1 (default: 0)",
+    )
     add_profile(parser)
+    parser.add_argument(
+        "--defender", type=Path, metavar="DIR", help="another checkpoint than the profile's defender"
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the profile's)")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        help="arithmetic of the network (default: the profile's)",
+    )
+    parser.add_argument(
+        "--4bit",
+        dest="four_bit",
+        action="store_true",
+        help="keep the language model in 4 bits; needs pip install 'legion-studio[4bit]'",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, metavar="B", help="pictures examined at once (default: the profile's)"
+    )
     add_out(parser, "out/diagnose-NAME")
     add_common(parser)
 
 
 def diagnose(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
-    """`legion diagnose`."""
+    """`legion diagnose`. Exit code 1 if a file gave no diagnosis; the others are written all the same."""
+    from flows.diagnosing import picture_paths
+
+    paths = picture_paths(arguments.images)
+    if len(paths) == 1 and not arguments.images[0].is_dir():
+        return _diagnose_one(paths[0], arguments)
+    return _diagnose_many(paths, arguments)
+
+
+def _diagnose_one(path: Path, arguments: argparse.Namespace) -> int:
     from defender.image_files import read_image
+    from flows.console import print_diagnosis
     from flows.output import prepare_folder, write_diagnosis
 
-    image = read_image(arguments.image)
-    stem = arguments.image.stem
-    folder = prepare_folder(arguments.out or DEFAULT_OUT / f"diagnose-{stem}")
-    from flows.console import print_diagnosis
-
-    with waiting("loading the defender"):
-        from flows import assemble
-
-        defender = assemble.defender(arguments.profile)
+    image = read_image(path)
+    folder = prepare_folder(arguments.out or DEFAULT_OUT / f"diagnose-{path.stem}")
+    defender = _load(arguments)
     with waiting("looking at the picture"):
         (diagnosis,) = defender.diagnose([image])
-    written = write_diagnosis(image, diagnosis, folder, stem)
+    written = write_diagnosis(image, diagnosis, folder, path.stem)
     if arguments.json:
-        print(json.dumps({"image": str(arguments.image), **written}, ensure_ascii=False))
+        print(json.dumps({"image": str(path), **written}, ensure_ascii=False))
         return 0
     print_diagnosis(diagnosis)
     print(f"overlay: {written['overlay']}")
     return 0
+
+
+def _diagnose_many(paths: Sequence[Path], arguments: argparse.Namespace) -> int:
+    from flows.console import counting, print_diagnoses
+    from flows.diagnosing import Failed, Row, examine, row, unique_stems
+    from flows.output import prepare_folder, write_diagnosis
+    from flows.overview import Overview
+    from flows.report import flat_settings
+
+    folder = prepare_folder(arguments.out or DEFAULT_OUT / f"diagnose-{_name(arguments.images)}")
+    defender = _load(arguments)
+    stems = dict(zip(paths, unique_stems(paths), strict=True))
+    overview = Overview(len(paths))
+    written: list[dict[str, Any]] = []
+    rows: list[Row] = []
+    failures: list[Failed] = []
+    with counting("looking at the pictures", len(paths)) as advance:
+        for result in examine(defender, paths, _batch_size(arguments)):
+            overview.add(result)
+            if isinstance(result, Failed):
+                failures.append(result)
+            else:
+                done = write_diagnosis(result.image, result.diagnosis, folder, stems[result.path])
+                written.append({"image": str(result.path), **done})
+                rows.append(row(result))
+            advance()
+    title = _title(arguments.images, len(paths))
+    page = overview.write(folder / "overview.html", title, flat_settings(defender.describe()))
+    if arguments.json:
+        failed = [{"image": str(failure.path), "reason": failure.reason} for failure in failures]
+        summary = {"images": written, "failures": failed, "overview": str(page)}
+        print(json.dumps(summary, ensure_ascii=False))
+    else:
+        print_diagnoses(rows)
+        print(f"overview: {page}")
+    return _tell_failures(failures, len(paths))
+
+
+def _tell_failures(failures: Sequence[Failed], of: int) -> int:
+    """List what was not examined on stderr; the exit code."""
+    if not failures:
+        return 0
+    for failure in failures:
+        print(f"  {' '.join(failure.reason.split())}", file=sys.stderr)
+    print(f"error: {len(failures)} of {of} pictures could not be examined, as listed above", file=sys.stderr)
+    return 1
+
+
+def _load(arguments: argparse.Namespace) -> Defender:
+    """The profile's defender with what the options change. Raises InvalidInput and CheckpointError."""
+    given = {name: value for name, value in _changes(arguments).items() if value is not None}
+    with waiting("loading the defender"):
+        from flows import assemble
+
+        return assemble.defender(arguments.profile, **given)
+
+
+def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Values of a profile's [defender] by their names; None where the option was not given."""
+    return {
+        "path": str(arguments.defender.expanduser().resolve()) if arguments.defender else None,
+        "device": arguments.device,
+        "dtype": arguments.dtype,
+        "four_bit": arguments.four_bit or None,
+        "batch_size": arguments.batch_size,
+        "tiles": arguments.tiles,
+        "tile_confidence": arguments.tile_confidence,
+    }
+
+
+def _batch_size(arguments: argparse.Namespace) -> int:
+    """Pictures that are read before the defender sees them; it makes its own batches of them."""
+    from flows.profiles import load_profile
+
+    return int(arguments.batch_size or load_profile(arguments.profile).defender.batch_size)
+
+
+def _name(sources: Sequence[Path]) -> str:
+    """The folder's or the picture's own name; `pictures` where there are several."""
+    return (sources[0].resolve().stem or "pictures") if len(sources) == 1 else "pictures"
+
+
+def _title(sources: Sequence[Path], pictures: int) -> str:
+    return sources[0].resolve().name if len(sources) == 1 else f"{pictures} pictures"

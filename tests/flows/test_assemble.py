@@ -49,7 +49,7 @@ def test_every_part_reaches_its_loader_once(assemble, profile_file, monkeypatch)
         loaded.append(("generator", str(path), options))
         return painter
 
-    def load_defender(path, device):
+    def load_defender(path, device, dtype, batch_size, four_bit):
         loaded.append(("defender", str(path), device))
         return ScriptedDefender(painter)
 
@@ -90,3 +90,18 @@ def test_missing_weights_are_named(assemble, profile_file, part) -> None:
         assemble.regeneration_tools(str(profile_file)) if part == "generator" else assemble.defender(
             str(profile_file)
         )
+
+
+def test_tiles_wrap_the_defender_and_options_change_it(assemble, profile_file, monkeypatch) -> None:
+    seen = {}
+    loaded = ScriptedDefender(ScriptedGenerator())
+
+    def load_defender(path, device, dtype, batch_size, four_bit):
+        seen.update(device=device, dtype=dtype, batch_size=batch_size, four_bit=four_bit)
+        return loaded
+
+    monkeypatch.setattr(assemble.LegionDefender, "load", load_defender)
+    changes = {"tiles": 2, "tile_confidence": 0.4, "dtype": "bfloat16", "device": "cuda:1", "batch_size": 3}
+    tiled = assemble.defender(str(profile_file), **changes)
+    assert (tiled.inner, tiled.tiling.zoom, tiled.tiling.min_confidence) == (loaded, 2, 0.4)
+    assert seen == {"device": "cuda:1", "dtype": "bfloat16", "batch_size": 3, "four_bit": False}

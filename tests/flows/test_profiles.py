@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import InvalidInput
-from flows.profiles import BUNDLED, bundled_profiles, load_profile
+from flows.profiles import BUNDLED, bundled_profiles, changed, load_profile
 from flows.settings import CHECKOUT
 from prompts import load_lexicon
 
@@ -107,3 +107,23 @@ def test_keys_that_do_not_fit_a_scorer_are_refused(tmp_path, old, new, said) -> 
     (tmp_path / "mine.toml").write_text(text)
     with pytest.raises(InvalidInput, match=said):
         load_profile(str(tmp_path / "mine.toml"))
+
+
+def test_options_of_a_command_take_the_place_of_the_defenders_values() -> None:
+    section = load_profile("tabletop").defender
+    other = changed(section, {"path": "/elsewhere", "tiles": 4, "dtype": "bfloat16"})
+    assert (other.path, other.tiles, other.dtype, other.kind) == ("/elsewhere", 4, "bfloat16", "legion")
+    assert section.tiles == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"tiles": 0}, "--tiles is 0"),
+        ({"tile_confidence": 1.5}, "--tile-confidence is 1.5"),
+        ({"batch_size": 0}, "--batch-size is 0"),
+    ],
+)
+def test_options_out_of_range_are_named_as_they_were_typed(change, told) -> None:
+    with pytest.raises(InvalidInput, match=told):
+        changed(load_profile("tabletop").defender, change)
