@@ -11,6 +11,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 MAX_ROUNDS = 50
 MAX_BATCH = 1024
+MAX_CANDIDATES = 16
 
 PREFECT_DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

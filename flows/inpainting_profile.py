@@ -1,0 +1,44 @@
+"""The section of a profile that says how pictures are inpainted."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from controller.region_gate import RegionGateSettings
+from controller.regions import RegionSettings
+from flows.settings import MAX_CANDIDATES, MAX_ROUNDS
+
+
+def _section(settings: type, without: str = "") -> type[BaseModel]:
+    """A section with the fields of a settings class: its names, types and defaults are written once."""
+    hints = get_type_hints(settings)
+    known: Any = {f.name: (hints[f.name], f.default) for f in fields(settings) if f.name != without}
+    config = ConfigDict(extra="forbid", frozen=True)
+    return create_model(f"{settings.__name__}Section", __config__=config, **known)
+
+
+Regions = _section(RegionSettings)
+Gate = _section(RegionGateSettings, without="selection_score")
+
+
+class InpaintingProfile(BaseModel):
+    """Defaults of `legion inpaint`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str = ""
+    """A checkpoint of its own in the Stable Diffusion layout; without one, the generator's weights paint."""
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    """The generator's steps if not given."""
+    guidance_scale: float | None = Field(default=None, ge=0, le=100)
+    """The generator's guidance if not given."""
+    strength: float = Field(default=1.0, gt=0, le=1)
+    rounds: int = Field(default=2, ge=1, le=MAX_ROUNDS)
+    candidates: int = Field(default=2, ge=1, le=MAX_CANDIDATES)
+    tries: int = Field(default=2, ge=1, le=MAX_ROUNDS)
+    match_colors: bool = True
+    regions: Regions = Regions()  # type: ignore[valid-type]
+    gate: Gate = Gate()  # type: ignore[valid-type]
