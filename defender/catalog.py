@@ -1,7 +1,7 @@
 """Every data set by its name: one call that gives samples, whatever lies on the disk.
 
-folder        FOLDER/*                                      pictures, nothing known of them
-generators    ROOT/GENERATOR[/CLASS]/{0_real,1_fake}/*      UniversalFakeDetect's test sets
+plain         FOLDER/*                                      pictures, nothing known of them
+folders       ROOT/GENERATOR[/CLASS]/{0_real,1_fake}/*      UniversalFakeDetect's test sets
 synthscars    ROOT/SPLIT/{images,annotations}               also what `synthscars.export` writes
 loki          ROOT/*.json and the pictures it names         one annotation file
 richhf        ROOT/SPLIT.tfrecord and ROOT/<filename>       pictures from Pick-a-Pic
@@ -17,14 +17,17 @@ from defender.datasets import Samples
 from defender.folders import GeneratorFolders, PlainFolder
 from defender.synthscars import SynthScars
 
-KINDS = ("folder", "generators", "synthscars", "loki", "richhf")
+KINDS = ("plain", "folders", "synthscars", "loki", "richhf")
 
 
-def open_samples(kind: str, root: Path, split: str = "test") -> Samples:
-    """The samples of a data set at `root`. Raises InvalidInput, in one line, where it is not as expected."""
-    if kind == "folder":
-        return PlainFolder(root)
-    if kind == "generators":
+def open_samples(kind: str, root: Path, split: str = "test", is_real: bool | None = None) -> Samples:
+    """The samples of a data set at `root`. Raises InvalidInput, in one line, where it is not as expected.
+
+    `is_real` is what is known of a plain folder's pictures; the other kinds know it themselves.
+    """
+    if kind == "plain":
+        return PlainFolder(root, is_real)
+    if kind == "folders":
         return GeneratorFolders(root)
     if kind == "synthscars":
         return SynthScars(root, split)

@@ -14,10 +14,20 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from contracts.errors import InvalidInput, LegionError
-from flows.commands import diagnose, regenerate, runs, score, train, weights
+from flows.commands import (
+    calibrate,
+    diagnose,
+    evaluate,
+    regenerate,
+    runs,
+    score,
+    tabletop,
+    train,
+    weights,
+)
 from flows.commands.options import INTERRUPTED
 
-COMMANDS = (regenerate, diagnose, score, runs, weights, train)
+COMMANDS = (regenerate, diagnose, score, runs, weights, evaluate, calibrate, tabletop, train)
 """In the order of `legion --help`."""
 
 

@@ -2,9 +2,9 @@
 
 * The alarm threshold is where the wanted share of clean pictures (4 % by default) still gets a finding: a
   quantile of what the defender inclines to say about them. LEGION's greedy decision is a threshold of 0.5.
-* The detection head's logit becomes a probability by Platt's scaling (Platt 1999, with the smoothed targets of
-  his paper, so that a head that separates everything still gets finite numbers): sigmoid(scale * logit + shift).
-  A shift of 0 would be temperature scaling; it is not enough where training saw more of one kind.
+* The detection head's logit becomes a probability by Platt's scaling (Platt 1999), sigmoid(scale * logit +
+  shift), with the smoothed targets of his paper, so that a head that separates everything still gets finite
+  numbers. A shift of 0 would be temperature scaling; it is not enough where training saw more of one kind.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from contracts.errors import InvalidInput
 from defender.checkpoint import Thresholds
+from defender.evaluation.detection import calibration_error
 from defender.evaluation.pictures import Picture
 from defender.legion_defender import LegionDefender
 
@@ -131,3 +132,21 @@ def sigmoid(x: ArrayLike) -> NDArray[np.float64]:
 
 def _log_loss(logit: NDArray[np.float64], target: NDArray[np.float64]) -> float:
     return float((np.logaddexp(0, logit) - target * logit).sum())
+
+
+def summary(evidence: Evidence, thresholds: Thresholds) -> dict[str, float | None]:
+    """What thresholds make of the pictures of `evidence`, shares from 0 to 1; None without such pictures."""
+    limit = thresholds.artifact_probability
+    probability = sigmoid(thresholds.detection_scale * evidence.logit + thresholds.detection_shift)
+    right = (probability >= 0.5) == evidence.generated
+    error = calibration_error(probability, evidence.generated)(np.ones((1, len(probability))))[0]
+    return {
+        "false alarms": _share(evidence.clean >= limit),
+        "flawed pictures given a finding": _share(evidence.flawed >= limit),
+        "real or generated, accuracy": _share(right),
+        "real or generated, calibration error": None if np.isnan(error) else float(error),
+    }
+
+
+def _share(flags: NDArray[np.bool_]) -> float | None:
+    return float(flags.mean()) if len(flags) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from contracts.errors import InvalidInput
 from contracts.protocols import Defender
@@ -23,8 +24,6 @@ class Source:
     samples: Samples
     annotated: bool
     """Whether artifacts are annotated, so that a picture without any is known to be free of them."""
-    explained: bool = False
-    """Whether its artifacts are explained in words."""
     reported: str = ""
     """Name under which published figures of this very data set are kept (reported.toml)."""
     notes: tuple[str, ...] = ()
@@ -37,8 +36,11 @@ class Source:
 
     def group(self, index: int) -> str:
         """Which generator or kind of picture it is counted with."""
-        groups: Sequence[str] | None = getattr(self.samples, "groups", None)
-        return groups[index] if groups else ""
+        return self._groups[index] if self._groups else ""
+
+    @cached_property
+    def _groups(self) -> Sequence[str]:
+        return getattr(self.samples, "groups", ())
 
 
 @dataclass(frozen=True, eq=False)

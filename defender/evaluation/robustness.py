@@ -14,6 +14,9 @@ from defender.evaluation.figures import Figure, Row, mean_of
 from defender.evaluation.perturbations import AS_IT_IS, PERTURBATIONS
 from defender.evaluation.pictures import Picture
 
+WORST = "worst"
+"""The row of the setting that loses most."""
+
 wanted = localization.wanted
 
 
@@ -38,7 +41,7 @@ def look(defender: Defender, pictures: Sequence[Picture]) -> Iterator[Row]:
 
 
 def figures(rows: Sequence[Row]) -> list[Figure]:
-    """mIoU, F1, points of F1 lost and false alarms at every setting."""
+    """mIoU, F1, points of F1 lost and false alarms at every setting, and the largest loss once more."""
     found = []
     for perturbation in PERTURBATIONS:
         name = perturbation.name
@@ -50,4 +53,5 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
         found += mean_of(name, "F1", [row["F1"] for row in flawed])
         found += mean_of(name, "F1 lost", lost, difference=True) if name != AS_IT_IS else []
         found += localization.false_alarms(name, now)
-    return found
+    worst = max((f for f in found if f.difference), key=lambda f: f.interval.mean, default=None)
+    return [*found, replace(worst, group=WORST)] if worst else found

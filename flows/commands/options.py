@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contracts.protocols import MemoryBank
+    from defender.legion_defender import LegionDefender
+    from flows.evaluating import Request
 
 DEFAULT_OUT = Path("out")
 INTERRUPTED = 130
@@ -39,6 +41,63 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
         default="tabletop",
         help="which models: a bundled name or your own .toml (default: tabletop)",
     )
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Which defender, where it is not the profile's."""
+    parser.add_argument(
+        "--checkpoint",
+        "--defender",
+        type=Path,
+        metavar="DIR",
+        help="another checkpoint than the profile's defender",
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the profile's)")
+
+
+def add_dataset(parser: argparse.ArgumentParser, split: str) -> None:
+    """Which pictures are looked at."""
+    from flows.evaluating import FORMATS
+
+    parser.add_argument(
+        "dataset",
+        nargs="?",
+        type=Path,
+        metavar="DATASET",
+        help="folder of the data set (none for tabletop, which renders its pictures itself)",
+    )
+    parser.add_argument("--format", choices=FORMATS, required=True, help="how the data set is laid out")
+    parser.add_argument("--split", default=split, help=f"part of the data set (default: {split})")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="at most N pictures, evenly spread over the data set"
+    )
+    parser.add_argument(
+        "--label", choices=("real", "generated"), help="what the pictures of a plain folder are"
+    )
+
+
+def dataset_request(arguments: argparse.Namespace) -> Request:
+    """The pictures that `add_dataset`'s options ask for. Raises InvalidInput for a label without a use."""
+    from contracts.errors import InvalidInput
+    from flows.evaluating import Request
+
+    if arguments.label and arguments.format != "plain":
+        raise InvalidInput(f"--label is for --format plain: {arguments.format} knows what its pictures are")
+    known = {"real": True, "generated": False}.get(arguments.label or "")
+    return Request(arguments.format, arguments.dataset, arguments.split, arguments.limit, known)
+
+
+def load_legion(arguments: argparse.Namespace) -> LegionDefender:
+    """The LEGION that `--profile` and `add_checkpoint`'s options name."""
+    changes = {
+        "path": str(arguments.checkpoint.expanduser().resolve()) if arguments.checkpoint else None,
+        "device": arguments.device,
+    }
+    with waiting("loading the defender"):
+        from flows import assemble
+
+        given = {name: value for name, value in changes.items() if value is not None}
+        return assemble.legion(arguments.profile, **given)
 
 
 def waiting(what: str) -> Any:

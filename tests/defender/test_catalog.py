@@ -28,8 +28,8 @@ def test_kinds_open_what_they_name(tmp_path):
     (tmp_path / "loki" / "loki.json").write_text(json.dumps([{"image_path": "a.png"}]), encoding="utf-16")
     for kind, place, is_real in (
         ("synthscars", "scars", False),
-        ("folder", "plain", None),
-        ("generators", "tests", False),
+        ("plain", "plain", None),
+        ("folders", "tests", False),
         ("loki", "loki", False),
     ):
         samples = open_samples(kind, tmp_path / place)
@@ -38,5 +38,5 @@ def test_kinds_open_what_they_name(tmp_path):
 
 
 def test_unknown_kinds_are_named():
-    with pytest.raises(InvalidInput, match="choose folder, generators"):
+    with pytest.raises(InvalidInput, match="choose plain, folders"):
         open_samples("imagenet", None)

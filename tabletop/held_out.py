@@ -1,0 +1,155 @@
+"""Scenes that no training saw, rendered when they are asked for: what the bundled defender is measured on.
+
+Every scene gives a clean and a flawed picture, each as rendered and after the generator's autoencoder, which
+is what the defender meets in use. For detection there are the generator's own paintings too. The truth of a
+flawed picture is the renderer's, so it is exact.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from contracts.errors import CheckpointError, InvalidInput
+from contracts.records import GenerationRequest, Image
+from defender.datasets import Sample
+from tabletop import captions
+from tabletop.flaws import Pair, render_pair
+from tabletop.scenes import SEED_RANGES
+
+GENERATOR = Path(__file__).parent / "weights" / "generator"
+RENDERED, DECODED = "rendered", "after the autoencoder"
+PAINTING, RECONSTRUCTION = "render against painting", "render against autoencoder"
+SCENES = 250
+"""How many scenes are looked at unless a person asks for another number of pictures."""
+_KEPT = 64
+_PAINTING_SEED = 72
+_PAINTED_AT_ONCE = 8
+
+
+class HeldOutScenes:
+    """Four pictures a scene: clean and flawed as rendered, clean and flawed after the autoencoder.
+
+    With `decoded=False` only the first two, and the autoencoder is not needed.
+    """
+
+    def __init__(self, scenes: int, split: str = "test", decoded: bool = True) -> None:
+        """Scenes of a split, by the split's seeds. Raises InvalidInput for an unknown split or too many."""
+        self._first, self._scenes, self._kinds = _first_seed(split, scenes), scenes, 4 if decoded else 2
+        self._split = split
+
+    def __len__(self) -> int:
+        return self._scenes * self._kinds
+
+    def __getitem__(self, index: int) -> Sample:
+        """Raises IndexError behind the end, CheckpointError if there is no autoencoder."""
+        scene, kind = divmod(range(len(self))[index], self._kinds)
+        pair, flawed, decoded = _pair(self._first + scene), kind % 2 == 1, kind >= 2
+        image = pair.flawed if flawed else pair.clean
+        return Sample(
+            _reconstructed(image) if decoded else image, pair.findings if flawed else (), is_real=not decoded
+        )
+
+    def name(self, index: int) -> str:
+        """Split, scene and kind."""
+        scene, kind = divmod(index, self._kinds)
+        words = f"{('clean', 'flawed')[kind % 2]} {(RENDERED, DECODED)[kind // 2]}"
+        return f"{self._split} scene {scene}, {words}"
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Rendered, or after the autoencoder."""
+        return tuple((RENDERED, DECODED)[i % self._kinds // 2] for i in range(len(self)))
+
+
+class RealOrPainted:
+    """Four pictures a scene: two renders, a painting of the same prompt, and a render after the autoencoder.
+
+    Renders count as real; they are clean and flawed by turns, so that a flaw is no sign of either.
+    """
+
+    def __init__(self, scenes: int, split: str = "test") -> None:
+        """As for HeldOutScenes."""
+        self._first, self._scenes, self._split = _first_seed(split, scenes), scenes, split
+
+    def __len__(self) -> int:
+        return self._scenes * 4
+
+    def __getitem__(self, index: int) -> Sample:
+        """Raises IndexError behind the end, CheckpointError if there is no generator."""
+        scene, kind = divmod(range(len(self))[index], 4)
+        if kind == 1:
+            return Sample(self._painting(scene), (), False)
+        pair = _pair(self._first + scene)
+        image = pair.flawed if (scene + kind // 2) % 2 else pair.clean
+        return Sample(_reconstructed(image) if kind == 3 else image, (), kind != 3)
+
+    def _painting(self, scene: int) -> Image:
+        start = scene - scene % _PAINTED_AT_ONCE
+        seeds = tuple(range(self._first + start, self._first + min(start + _PAINTED_AT_ONCE, self._scenes)))
+        return _painted(seeds)[scene - start]
+
+    def name(self, index: int) -> str:
+        """Split, scene and kind."""
+        scene, kind = divmod(index, 4)
+        return (
+            f"{self._split} scene {scene}, {('render', 'painting', 'render', 'after the autoencoder')[kind]}"
+        )
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What the picture is told apart from, or told apart as."""
+        return (PAINTING, PAINTING, RECONSTRUCTION, RECONSTRUCTION) * self._scenes
+
+
+def _first_seed(split: str, scenes: int) -> int:
+    if split not in SEED_RANGES:
+        raise InvalidInput(f"the tabletop world has no split {split!r}: choose {', '.join(SEED_RANGES)}")
+    first, stop = SEED_RANGES[split]
+    if not 1 <= scenes <= stop - first:
+        raise InvalidInput(f"{scenes} scenes of '{split}': choose from 1 to {stop - first}")
+    return first
+
+
+@lru_cache(maxsize=_KEPT)
+def _pair(seed: int) -> Pair:
+    return render_pair(seed)
+
+
+@lru_cache(maxsize=_KEPT)
+def _painted(seeds: tuple[int, ...]) -> list[Image]:
+    """Paintings of the scenes' captions; every second one asks for all that is sound, as a loop would."""
+    requests = []
+    for seed in seeds:
+        prompt = captions.scene_caption(_pair(seed).scene)
+        if seed % 2:
+            prompt = captions.with_modifiers(prompt, tuple(captions.MODIFIERS))
+        requests.append(GenerationRequest(prompt, _PAINTING_SEED * 1_000_000_000 + seed))
+    return _generator().generate(requests)
+
+
+@lru_cache(maxsize=1)
+def _generator() -> Any:
+    from controller.generators.diffusers_pipeline import DiffusersGenerator
+
+    return DiffusersGenerator.load(_bundled(GENERATOR), batch_size=_PAINTED_AT_ONCE, exact=False)
+
+
+@lru_cache(maxsize=1)
+def _autoencoder() -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL.from_pretrained(_bundled(GENERATOR / "vae")).eval()
+
+
+def _reconstructed(image: Image) -> Image:
+    from tabletop import autoencoder
+
+    return autoencoder.decode(_autoencoder(), autoencoder.encode(_autoencoder(), image[None]))[0]
+
+
+def _bundled(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise CheckpointError(f"the bundled generator is missing in {folder}: `make train-tabletop` makes it")
+    return folder
