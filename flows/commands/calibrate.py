@@ -46,8 +46,8 @@ def add(commands: Any) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="copy the checkpoint there and calibrate the copy (default: write into the checkpoint; the bundled "
-        "one is never changed)",
+        help="copy the checkpoint there and calibrate the copy (default: write into the checkpoint; the "
+        "bundled one is never changed)",
     )
     add_common(parser)
 
