@@ -24,9 +24,10 @@ from contracts.records import Finding, Revision, RevisionRequest
 from controller.gate import weight
 from controller.modifiers import RuleBasedModifier
 from controller.revision_rules import broken_rules
+from controller.subject import phrases
 from prompts import digest, render
 from prompts.examples import Example, examples_digest, load_examples
-from prompts.words import load_words
+from prompts.words import Words, load_words
 from servers.budget import Budget, BudgetSpent, Meter, Price, price_of
 from servers.chat import Chat, Message
 
@@ -89,7 +90,9 @@ class LanguageModelModifier:
         self._unknown_words = unknown_words
         self._words = load_words()
         self._price = price_of(chat.settings.model, self.settings.price, self.settings.budget)
-        self._opening = self._first_messages()
+        examples = load_examples(_EXAMPLES) if self.settings.examples else ()
+        self._shown_words = {word for example in examples for word in _content(example.prompt, self._words)}
+        self._opening = self._first_messages(examples)
 
     def revise(self, requests: Sequence[RevisionRequest]) -> list[Revision]:
         """One revision per request; each depends on its own request only, except that after a server has
@@ -158,7 +161,9 @@ class LanguageModelModifier:
             where = ".".join(str(part) for part in first["loc"])
             return None, [f"'{where}' is not as asked for: {first['msg'].lower()}"]
         proposal = proposal.model_copy(update={"prompt": _plain(proposal.prompt)})
-        problems = broken_rules(proposal.prompt, request, self._words, self.rules.fits, self._unknown_words)
+        problems = broken_rules(
+            proposal.prompt, request, self._words, self.rules.fits, self._unknown_words, self._shown_words
+        )
         if not any(1 <= number <= findings for number in proposal.addressed):
             problems.append("'addressed' must hold the numbers of flaws that were given")
         return proposal, problems
@@ -179,12 +184,9 @@ class LanguageModelModifier:
     def _rules_alone(self, request: RevisionRequest) -> Revision:
         return self.rules.revise([request])[0]
 
-    def _first_messages(self) -> list[Message]:
-        messages: list[Message] = [{"role": "system", "content": render("revision/task")}]
-        if self.settings.examples:
-            for example in load_examples(_EXAMPLES):
-                messages += self._shown(example)
-        return messages
+    def _first_messages(self, examples: Sequence[Example]) -> list[Message]:
+        task: Message = {"role": "system", "content": render("revision/task")}
+        return [task, *(message for example in examples for message in self._shown(example))]
 
     def _shown(self, example: Example) -> list[Message]:
         """An example as a question and its answer, in the vocabulary in use."""
@@ -238,6 +240,11 @@ def _history(request: RevisionRequest) -> str:
     if request.helped:
         lines.append(f"Words that helped before: {', '.join(request.helped[:MOST_FINDINGS])}")
     return "".join(f"\n{line}" for line in lines)
+
+
+def _content(prompt: str, words: Words) -> list[str]:
+    """Words that name what is in a prompt."""
+    return [word for phrase in phrases(prompt, words) for word in phrase if word not in words.numbers]
 
 
 def _lenient(data: Mapping[str, object]) -> dict[str, object]:

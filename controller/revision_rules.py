@@ -15,7 +15,7 @@ What the user's own prompt says is allowed everywhere: a broken vase may stay br
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from contracts.records import Finding, RevisionRequest
 from controller.subject import lost, phrases, words_of
@@ -33,15 +33,20 @@ def broken_rules(
     words: Words,
     fits: Callable[[str], bool],
     unknown_words: Callable[[str], Sequence[str]],
+    shown: Collection[str] = (),
 ) -> list[str]:
     """What is wrong with a prompt that answers the request, as short sentences for whoever wrote it; empty if
-    nothing is."""
+    nothing is. `shown` are words of examples, which a weak model likes to carry over."""
     user = request.user_prompt
+    own = set(words_of(user))
     found = [f'the subject must stay: "{phrase}" is gone' for phrase in lost(user, prompt, words)]
     found += [f'"{noun}" would be painted once more' for noun in _multiplied(prompt, user, words)]
     found += [f'"{word}" names a flaw or denies one' for word in _new(words.flaws, prompt, user)]
     found += [f'"{claim}" repeats the flaw' for claim in repeated_claims(prompt, request, words)]
     found += [f'"{word}" talks about the task' for word in _new(words.talk, prompt, user)]
+    found += [
+        f'"{w}" belongs to an example' for w in dict.fromkeys(words_of(prompt)) if w in set(shown) - own
+    ]
     if _same(prompt) in {_same(p) for p in (user, request.current_prompt, *request.earlier_prompts)}:
         found.append("this prompt was tried before")
     if twice := _said_twice(prompt, user):
@@ -76,7 +81,8 @@ def _introduced(prompt: str, noun: str, words: Words) -> int:
 
 def repeated_claims(prompt: str, request: RevisionRequest, words: Words) -> list[str]:
     """Descriptions of a finding that the prompt repeats and the user did not give: a count the finding
-    complains about ("six fingers"), or four words of its explanation in a row."""
+    complains about ("six fingers"), what it says something is ("the wheel is oval"), or four words of its
+    explanation in a row."""
     said, users = words_of(prompt), words_of(request.user_prompt)
     claims = [claim for finding in request.findings for claim in _claims(finding, words)]
     repeated = [c for c in dict.fromkeys(claims) if _within(c, said, words) and not _within(c, users, words)]
@@ -91,7 +97,21 @@ def _claims(finding: Finding, words: Words) -> list[tuple[str, ...]]:
         for i in range(len(described) - COPIED_WORDS + 1)
         if not words.function.issuperset(described[i : i + COPIED_WORDS])
     ]
-    return [*counts, *runs]
+    return [*counts, *_predicates(described, words), *runs]
+
+
+def _predicates(described: Sequence[str], words: Words) -> list[tuple[str, ...]]:
+    """What something is said to be: "waxy" and "pale" in "the skin is waxy and pale". What it is doing is
+    left out: "falling" comes in the right state too."""
+    found, is_open = [], False
+    for word in described:
+        if word in words.copulas:
+            is_open = True
+        elif is_open and word not in words.function and word not in words.relations:
+            found += [(word,)] if not word.endswith("ing") and word not in words.numbers else []
+        elif word != "and":
+            is_open = False
+    return found
 
 
 def _counts(pair: tuple[str, ...], words: Words) -> bool:

@@ -22,6 +22,8 @@ class Words:
     relations: frozenset[str]
     """Words that say where things are, and negations."""
     numbers: frozenset[str]
+    copulas: frozenset[str]
+    """Words that say what something is or looks like."""
     flaws: re.Pattern[str]
     """Matches a whole word that names a flaw or denies something."""
     talk: re.Pattern[str]
@@ -48,6 +50,7 @@ def load_words(language: str = "english") -> Words:
         function=frozenset(data["function"].split()),
         relations=frozenset(data["relations"].split()),
         numbers=frozenset(data["numbers"].split()),
+        copulas=frozenset(data["copulas"].split()),
         flaws=_pattern(data["flaws"].split()),
         talk=_pattern(data["talk"].split()),
         contrast=re.compile("|".join(rf"\b{re.escape(mark)}\b" for mark in data["contrast"])),

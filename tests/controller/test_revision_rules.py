@@ -93,6 +93,13 @@ LEGS = finding("the cat has five legs", "the cat")
             [finding("the shadow falls toward the light")],
             "repea",
         ),
+        (
+            "a bike, an oval wheel",
+            "a bike",
+            [finding("the wheel is oval and its spokes merge")],
+            '"oval" repeats',
+        ),
+        ("a man, pale face", "a man", [finding("the skin looks waxy and pale")], '"pale" repeats'),
         (f"{CONE}, not deformed", CONE, [], '"not" names a flaw'),
         (f"{CONE}, deformed edges", CONE, [], '"deformed" names a flaw'),
         (f"{CONE}, a clean prompt", CONE, [], "talks about the task"),
@@ -122,12 +129,30 @@ def test_each_rule_catches_its_fault(prompt, user, found, told):
         ("a cat with five legs, sharp focus", "a cat with five legs", [LEGS]),
         ("a room without people, soft light", "a room without people", []),
         (f"{CONE}, shadow falling away from the light", CONE, [finding("the shadow falls toward the light")]),
+        (
+            f"{CONE}, shadow falling to the right",
+            CONE,
+            [finding("the shadow is falling toward the light, which is on the left")],
+        ),
         ("a cat and a cat, soft light", "a cat and a cat", []),
         ("(red cone:1.2) [x], soft light", "(red cone:1.2) [x]", []),
     ],
 )
 def test_what_is_right_or_the_users_own_passes(prompt, user, found):
     assert broken(prompt, user, *found) == []
+
+
+def test_words_of_examples_are_not_carried_over():
+    request = RevisionRequest("two sailors", "two sailors", ())
+    broken = broken_rules(
+        "two sailors, a calm lighthouse",
+        request,
+        WORDS,
+        lambda _: True,
+        lambda _: (),
+        {"sailors", "lighthouse"},
+    )
+    assert broken == ['"lighthouse" belongs to an example']
 
 
 def test_earlier_prompts_length_and_vocabulary():
