@@ -88,8 +88,7 @@ def import_weights(
     Raises CheckpointError, in one line, on anything missing, unexpected, misshapen or damaged; InvalidInput
     if `target` is in use. Nothing is left behind at `target` then.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InvalidInput(f"{target} exists already: choose a new folder")
+    check_target(target)
     if not source.exists():
         raise CheckpointError(f"cannot read {source} (no such file or folder)")
     settings = settings or (source if source.is_dir() else source.parent)
@@ -109,6 +108,12 @@ def import_weights(
     _write(target, weights, config, tokenizer_bytes)
     size = sum(stored.bytes for stored in weights.values())
     return Imported(config, len(weights), size, merged, ignored, given)
+
+
+def check_target(target: Path) -> None:
+    """Raises InvalidInput if something is there already."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InvalidInput(f"{target} exists already: choose a new folder")
 
 
 # ---- names

@@ -24,23 +24,24 @@ def add(commands: Any) -> None:
     taken = actions.add_parser("import", help="convert another project's checkpoint to this one's folder")
     taken.set_defaults(handler=import_weights)
     taken.add_argument(
-        "source", type=Path, metavar="SRC", help="a checkpoint folder, or a single weights file"
+        "source", metavar="SRC", help="a checkpoint folder, a single weights file, or a name on the hub"
     )
     taken.add_argument("target", type=Path, metavar="DST", help="the folder to make")
     taken.add_argument(
         "--clip",
-        type=Path,
         metavar="DIR",
-        help="folder of the CLIP that the source was trained with, as released checkpoints leave it out",
+        help="folder or hub name of the CLIP that the source was trained with, as released ones leave it "
+        "out: openai/clip-vit-large-patch14-336",
     )
     taken.add_argument(
-        "--sam", type=Path, metavar="FILE", help="original SAM weights (.pth), where the source has none"
+        "--sam",
+        metavar="FILE",
+        help="original SAM weights (.pth), or ORG/NAME/FILE on the hub, where the source has none",
     )
     taken.add_argument(
         "--config",
-        type=Path,
         metavar="DIR",
-        help="folder with config.json and tokenizer.model (default: the source's own)",
+        help="folder or hub name with config.json and tokenizer.model (default: the source's own)",
     )
     add_common(taken)
 
@@ -52,17 +53,19 @@ def add(commands: Any) -> None:
 
 def import_weights(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     """`legion weights import`."""
+    from defender.hub import locate
+    from defender.importing import check_target
     from defender.importing import import_weights as convert
     from flows.console import waiting
 
-    with waiting("converting the weights"):
-        done = convert(
-            arguments.source,
-            arguments.target,
-            clip=arguments.clip,
-            sam=arguments.sam,
-            settings=arguments.config,
+    check_target(arguments.target)
+    with waiting("fetching what is not here yet"):
+        source = locate(arguments.source)
+        clip, sam, settings = (
+            locate(given) if given else None for given in (arguments.clip, arguments.sam, arguments.config)
         )
+    with waiting("converting the weights"):
+        done = convert(source, arguments.target, clip=clip, sam=sam, settings=settings)
     if arguments.json:
         result = {
             "folder": str(arguments.target),
