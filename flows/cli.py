@@ -18,6 +18,7 @@ from flows.commands import (
     calibrate,
     diagnose,
     evaluate,
+    inpaint,
     regenerate,
     runs,
     score,
@@ -27,7 +28,7 @@ from flows.commands import (
 )
 from flows.commands.options import INTERRUPTED
 
-COMMANDS = (regenerate, diagnose, score, runs, weights, evaluate, calibrate, tabletop, train)
+COMMANDS = (regenerate, inpaint, diagnose, score, runs, weights, evaluate, calibrate, tabletop, train)
 """In the order of `legion --help`."""
 
 
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     try:
-        if words[:1] == ["train"]:
+        if words[:1] == ["train"] and words[1:2] != [train.NETWORK]:
             return train.train(words[1:])
         arguments = build_parser().parse_args(words)
         if arguments.version:

@@ -31,6 +31,7 @@ from flows.wording import (
     outcome,
     reason_words,
     step_words,
+    title_of,
     verdict_words,
     word_difference,
 )
@@ -114,8 +115,9 @@ def _counted_lines(what: str, total: int) -> Callable[[], None]:
 class RunProgress:
     """A bar moved by the events of the loop; where stderr is no terminal, each step is a line."""
 
-    def __init__(self, rounds: int) -> None:
-        """`rounds` at most."""
+    def __init__(self, rounds: int, share: Callable[[StepFinished, int], float] | None = None) -> None:
+        """`rounds` at most; `share` says how much of them is behind an event, 0..1 (`share_done` if None)."""
+        self._share = share_done if share is None else share
         self._console = err()
         self._live = self._console.is_terminal
         self._rounds = rounds
@@ -134,12 +136,13 @@ class RunProgress:
     def listen(self, event: Event) -> None:
         """Take an event of the loop."""
         if isinstance(event, StepStarted):
-            words = step_words(event.step, event.round, event.total)
+            words = step_words(event.step, event.round, event.total, event.noun)
             self._bar.update(self._task, description=words)
             if not self._live:
                 print(words, file=sys.stderr, flush=True)
         elif isinstance(event, StepFinished):
-            self._bar.update(self._task, completed=share_done(event, self._rounds))
+            done = max(self._bar.tasks[0].completed, self._share(event, self._rounds))
+            self._bar.update(self._task, completed=done)
 
     @contextmanager
     def shown(self) -> Iterator[RunProgress]:
@@ -190,12 +193,13 @@ def print_listing(runs: Sequence[Run]) -> None:
         print('no runs yet: legion regenerate "a red cone on a wooden table" makes the first')
         return
     table = Table(header_style="dim")
-    for name, justify in (("run", "left"), ("begun (UTC)", "left"), ("status", "left"), ("rounds", "right")):
+    columns = {"run": "left", "kind": "left", "begun (UTC)": "left", "status": "left", "rounds": "right"}
+    for name, justify in columns.items():
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("prompt", overflow="ellipsis", no_wrap=True)
     for run in runs:
         begun = run.created.replace("T", " ")[:16]
-        cells = [run.run_id, begun, run.status, str(len(run.rounds)), run.prompt]
+        cells = [run.run_id, run.kind, begun, run.status, str(len(run.rounds)), title_of(run)]
         table.add_row(*(Text(cell) for cell in cells))
     out().print(table)
 

@@ -5,11 +5,23 @@ from __future__ import annotations
 import html
 import re
 
-from contracts.records import Round, Run
+from PIL import Image as Pillow
+
+from contracts.records import Repair, Round, Run
 from flows.output import ImageLoader, score_table
 from flows.pictures import marked, thumbnail_uri
-from flows.wording import count, outcome, reason_words, verdict_words
+from flows.wording import (
+    count,
+    outcome,
+    reason_words,
+    repair_outcome,
+    repair_reason,
+    repair_words,
+    title_of,
+    verdict_words,
+)
 
+REPAIR_HEADER = "| round | region | found | told | verdict |\n| --- | --- | --- | --- | --- |"
 HEADER = "| round | picture | prompt | findings | scores | verdict |\n| --- | --- | --- | --- | --- | --- |"
 
 
@@ -19,7 +31,10 @@ def gallery_key(run_id: str) -> str:
 
 
 def gallery(run: Run, load_image: ImageLoader) -> str:
-    """A table of all painted rounds; every thumbnail is a `data:` image of at most 64 KB."""
+    """A table of all painted rounds, or of a picture's regions; thumbnails are `data:` images of up to
+    64 KB."""
+    if run.kind == "inpainting":
+        return _repairs(run, load_image)
     rows = [_row(run, item, load_image) for item in run.rounds if item.image is not None]
     return "\n".join([f"**{plain(run.prompt)}**", "", plain(outcome(run)), "", HEADER, *rows, ""])
 
@@ -27,6 +42,31 @@ def gallery(run: Run, load_image: ImageLoader) -> str:
 def plain(text: str) -> str:
     """Text of others as inert Markdown: no table bars, links, images or HTML."""
     return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
+
+
+def _repairs(run: Run, load_image: ImageLoader) -> str:
+    lines = [f"**{plain(title_of(run))}**", "", plain(repair_outcome(run)), ""]
+    original = next((item.image for item in run.rounds), None)
+    if original is not None and run.result is not None:
+        pictures = (thumbnail_uri(Pillow.fromarray(load_image(digest))) for digest in (original, run.result))
+        before, after = map(_picture, pictures)
+        lines += ["| before | after |", "| --- | --- |", f"| {before} | {after} |", ""]
+    rows = [
+        _repair_row(item.index, number, repair)
+        for item in run.rounds
+        for number, repair in enumerate(item.repairs or (), start=1)
+    ]
+    return "\n".join([*lines, *([REPAIR_HEADER, *rows] if rows else []), ""])
+
+
+def _repair_row(index: int, number: int, repair: Repair) -> str:
+    found = "<br>".join(f"{plain(f.phrase)} ({f.category})" for f in repair.plan.findings) or "drawn by hand"
+    words = plain(f"{repair_words(repair)}: {repair_reason(repair)}")
+    return f"| {index} | {number} | {found} | {plain(repair.prompt or '')} | {words} |"
+
+
+def _picture(uri: str) -> str:
+    return f"![picture]({uri})"
 
 
 def _row(run: Run, item: Round, load_image: ImageLoader) -> str:

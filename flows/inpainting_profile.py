@@ -20,8 +20,8 @@ def _section(settings: type, without: str = "") -> type[BaseModel]:
     return create_model(f"{settings.__name__}Section", __config__=config, **known)
 
 
-Regions = _section(RegionSettings)
-Gate = _section(RegionGateSettings, without="selection_score")
+Regions: Any = _section(RegionSettings)
+Gate: Any = _section(RegionGateSettings, without="selection_score")
 
 
 class InpaintingProfile(BaseModel):
@@ -40,5 +40,5 @@ class InpaintingProfile(BaseModel):
     candidates: int = Field(default=2, ge=1, le=MAX_CANDIDATES)
     tries: int = Field(default=2, ge=1, le=MAX_ROUNDS)
     match_colors: bool = True
-    regions: Regions = Regions()  # type: ignore[valid-type]
-    gate: Gate = Gate()  # type: ignore[valid-type]
+    regions: Regions = Regions()
+    gate: Gate = Gate()

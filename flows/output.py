@@ -53,7 +53,7 @@ def write_diagnosis(image: Image, diagnosis: Diagnosis, folder: Path, stem: str)
     marked(image, diagnosis.findings).save(overlay)
     return {
         "synthetic_probability": diagnosis.synthetic_probability,
-        "findings": _write_findings(diagnosis.findings, folder, stem),
+        "findings": write_findings(diagnosis.findings, folder, stem),
         "overlay": str(overlay),
         "answer": diagnosis.answer,
     }
@@ -77,7 +77,7 @@ def _write_round(item: Round, load_image: ImageLoader, folder: Path) -> dict[str
         "prompt": item.prompt,
         "seed": item.seed,
         "image": str(path),
-        "findings": _write_findings(findings, folder, f"round-{item.index}"),
+        "findings": write_findings(findings, folder, f"round-{item.index}"),
         "scores": dict(score_table(item)),
         "accepted": item.verdict.accepted if item.verdict else None,
         "reason": item.verdict.reason if item.verdict else None,
@@ -85,7 +85,8 @@ def _write_round(item: Round, load_image: ImageLoader, folder: Path) -> dict[str
     }
 
 
-def _write_findings(findings: Sequence[Finding], folder: Path, stem: str) -> list[dict[str, Any]]:
+def write_findings(findings: Sequence[Finding], folder: Path, stem: str) -> list[dict[str, Any]]:
+    """Write each finding's mask into `folder`, and return them as the JSON has them."""
     return [
         _write_finding(finding, folder / f"{stem}-finding-{number}.png")
         for number, finding in enumerate(findings, start=1)

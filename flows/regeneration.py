@@ -25,7 +25,7 @@ from controller.steps import Event, StepFinished, StepStarted, ignore
 from flows.console import share_done
 from flows.gallery import gallery, gallery_key
 from flows.jobs import Job, Listener, execute
-from flows.wording import step_words
+from flows.wording import step_words, title_of
 
 RETRY_DELAYS = [2, 10]
 """Seconds before a step that failed at a remote server is tried again."""
@@ -105,8 +105,11 @@ def regeneration(job: dict[str, Any]) -> None:
 class Watch:
     """Names the tasks after the loop's events and keeps a progress artifact up to date."""
 
-    def __init__(self, rounds: int, listener: Listener) -> None:
-        self._rounds, self._listener = rounds, listener
+    def __init__(
+        self, rounds: int, listener: Listener, share: Callable[[StepFinished, int], float] = share_done
+    ) -> None:
+        """`share` says how much of a job of so many rounds is behind an event, 0..1."""
+        self._rounds, self._listener, self._share = rounds, listener, share
         self._step: StepStarted | None = None
         self._artifact = cast(UUID, create_progress_artifact(progress=0.0, description="share of all rounds"))
 
@@ -116,7 +119,7 @@ class Watch:
         if isinstance(event, StepStarted):
             self._step = event
         elif isinstance(event, StepFinished) and event.done == event.total:
-            update_progress_artifact(self._artifact, progress=100.0 * share_done(event, self._rounds))
+            update_progress_artifact(self._artifact, progress=100.0 * self._share(event, self._rounds))
 
     def run_step(self, label: str, work: Callable[[], None]) -> None:
         """A StepRunner: one Prefect task per step, `paint` with the name `paint · round 2 · 16 pictures`."""
@@ -124,7 +127,7 @@ class Watch:
             run_as_task(label, label, work)
         else:
             step = self._step
-            run_as_task(step.step, step_words(step.step, step.round, step.total), work)
+            run_as_task(step.step, step_words(step.step, step.round, step.total, step.noun), work)
 
 
 def run_as_task(name: str, run_name: str, work: Callable[[], None]) -> None:
@@ -151,12 +154,17 @@ def worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
     return isinstance(state.result(raise_on_failure=False), RemoteError)
 
 
+def current_listener() -> Listener:
+    """Where the events of the flow that runs here go."""
+    return _listener.get()
+
+
 def publish_galleries(runs: list[Run], bank: MemoryBank) -> None:
     """One artifact per run. A gallery that cannot be kept is a warning: the run itself is safe."""
     for run in runs:
         try:
             create_markdown_artifact(
-                markdown=gallery(run, bank.image), key=gallery_key(run.run_id), description=run.prompt
+                markdown=gallery(run, bank.image), key=gallery_key(run.run_id), description=title_of(run)
             )
         except Exception as error:
             logging.getLogger(__name__).warning("no gallery for run %s: %s", run.run_id, error)

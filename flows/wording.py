@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from contracts.records import Diagnosis, Round, Run
+from contracts.records import Diagnosis, Mask, Repair, Round, Run
 
 
 class Piece(NamedTuple):
@@ -55,6 +55,11 @@ def reason_words(item: Round) -> str:
     )
 
 
+def title_of(run: Run) -> str:
+    """What a run is about: the person's words, or the defender's where a picture came without any."""
+    return run.prompt or next((r.prompt for r in run.rounds if r.prompt), "a picture without a prompt")
+
+
 def origin_words(diagnosis: Diagnosis) -> str:
     """What the defender says about real or generated."""
     probability = diagnosis.synthetic_probability
@@ -76,9 +81,42 @@ def outcome(run: Run) -> str:
     return f"From {count(before, 'finding')} in round {shown[0].index} to {gained} in round {run.best.index}."
 
 
-def step_words(step: str, round_index: int, pictures: int) -> str:
+def step_words(step: str, round_index: int, number: int, noun: str = "picture") -> str:
     """`paint · round 2 · 16 pictures`."""
-    return f"{step} · round {round_index} · {count(pictures, 'picture')}"
+    return f"{step} · round {round_index} · {count(number, noun)}"
+
+
+def repair_words(item: Repair) -> str:
+    """`repaired`, `rolled back` or `unfinished`."""
+    return "unfinished" if item.accepted is None else "repaired" if item.accepted else "rolled back"
+
+
+def repair_reason(item: Repair) -> str:
+    """Why the gate decided so, without repeating the verdict itself."""
+    if item.accepted is None:
+        return "this region was not finished"
+    return item.reason.removeprefix("rolled back: ").removeprefix("repaired: ")
+
+
+def repair_outcome(run: Run) -> str:
+    """One sentence that says what became of a picture."""
+    decided = [x for r in run.rounds for x in r.repairs or () if x.accepted is not None]
+    last = run.rounds[-1].verdict if run.rounds else None
+    if last is None:
+        return "No round was finished yet."
+    stop = f" ({last.stop})" if last.stop else ""
+    if not decided:
+        return f"Left as it is{stop}."
+    repaired, undone = sum(bool(x.accepted) for x in decided), sum(not x.accepted for x in decided)
+    words = count(repaired, "repair") if repaired else "No repair stayed"
+    return f"{words}{f', {undone} rolled back' if undone else ''}{stop}."
+
+
+def area_words(mask: Mask | None, shape: tuple[int, ...]) -> str:
+    """How much of a picture may have changed: `312 of 4096 pixels (7.6 %)`."""
+    inside = 0 if mask is None else int(mask.sum())
+    total = shape[0] * shape[1]
+    return f"{inside:,} of {total:,} pixels ({100 * inside / total:.1f} %)"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flows.commands.options import bank
 
 if TYPE_CHECKING:
     from contracts.records import Run
+    from flows.picture_files import PictureFile
 
 
 def present(runs: Sequence[Run], folder: Path, as_json: bool) -> int:
-    """Write pictures and the page; print the tables or the JSON."""
+    """Write pictures and the page; print the tables or the JSON. All runs are of one kind."""
+    if runs[0].kind == "inpainting":
+        from flows.inpainting_output import from_bank
+
+        load = bank().image
+        sources = (from_bank(run, load, folder) for run in runs)
+        return present_repairs(runs, sources, [run.run_id for run in runs], folder, as_json)
     from flows.output import write_run
     from flows.report import write_report
 
@@ -31,5 +38,42 @@ def present(runs: Sequence[Run], folder: Path, as_json: bool) -> int:
     from flows.console import print_runs
 
     print_runs(runs)
+    print(f"report: {report}")
+    return 0
+
+
+def present_repairs(
+    runs: Sequence[Run],
+    sources: Iterable[PictureFile],
+    stems: Sequence[str],
+    folder: Path,
+    as_json: bool,
+    form: str = "png",
+    extra: Mapping[str, Any] | None = None,
+) -> int:
+    """Write results, supports, source maps and the page of inpainting runs; print the tables or the JSON.
+
+    `sources` are the pictures' files, read one after the other; `extra` goes into the JSON.
+    """
+    from flows.inpainting_output import write_repair
+    from flows.inpainting_report import Named, write_repair_report
+
+    load_image = bank().image
+    names, shapes, values = [], [], []
+    for run, source, stem in zip(runs, sources, stems, strict=True):
+        values.append(write_repair(run, source, load_image, folder, stem, form))
+        names.append(source.path.name)
+        shapes.append(source.image.shape)
+    items = [Named(run, name) for run, name in zip(runs, names, strict=True)]
+    report = str(write_repair_report(items, load_image, folder / "report.html"))
+    if as_json:
+        written = [{**item, "report": report} for item in values]
+        print(json.dumps({"runs": written, **(extra or {})}, ensure_ascii=False))
+        return 0
+    from flows.inpainting_console import print_repairs
+
+    print_repairs(runs, names, shapes)
+    if len(runs) == 1:
+        print(f"result: {values[0]['output']}")
     print(f"report: {report}")
     return 0

@@ -42,6 +42,7 @@ def list_runs(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
         rows = [
             {
                 "run_id": run.run_id,
+                "kind": run.kind,
                 "prompt": run.prompt,
                 "seed": run.seed,
                 "status": run.status,

@@ -1,0 +1,270 @@
+"""`legion inpaint`: find the flaws in a picture, repair them one by one, leave every other pixel alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contracts.errors import InvalidInput
+from contracts.seeds import MAX_SEED
+from flows.commands.options import (
+    DEFAULT_OUT,
+    INTERRUPTED,
+    add_common,
+    add_out,
+    add_profile,
+    bank,
+    waiting,
+)
+from flows.commands.regenerate import DEFAULT_SEED, resume_command
+
+if TYPE_CHECKING:
+    from contracts.records import Run
+    from flows.inpainting_jobs import InpaintingJob
+    from flows.picture_files import PictureFile
+
+FORMATS = ("png", "webp", "tiff", "jpeg")
+
+
+def add(commands: Any) -> None:
+    """Register the command."""
+    parser = commands.add_parser("inpaint", help="repair the flaws of a picture, and touch nothing else")
+    parser.set_defaults(handler=inpaint)
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE|FOLDER|JSONL",
+        help='pictures, folders, or .jsonl files with lines like {"image": "a.png", "prompt": "..."}',
+    )
+    parser.add_argument("--prompt", default="", help="what the picture shows (default: the defender's words)")
+    parser.add_argument("--mask", type=Path, metavar="FILE", help="repaint exactly what is white here")
+    parser.add_argument("--protect", type=Path, metavar="FILE", help="never touch what is white here")
+    _add_loop(parser)
+    _add_regions(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the plan and write the overlay, paint nothing"
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="png",
+        help="of the result; jpeg alone loses pixels (default: png)",
+    )
+    parser.add_argument(
+        "--run-id",
+        metavar="ID",
+        help="name the run, or take it up again; several pictures become ID-1, ID-2, ...",
+    )
+    parser.add_argument("--no-prefect", action="store_true", help="the same loop without a Prefect server")
+    add_profile(parser)
+    add_out(parser, "out/RUN")
+    add_common(parser)
+
+
+def _add_loop(parser: argparse.ArgumentParser) -> None:
+    whole: dict[str, Any] = {"type": int, "metavar": "N"}
+    parser.add_argument("--rounds", **whole, help="rounds at most (default: the profile's)")
+    parser.add_argument(
+        "--candidates", **whole, help="paintings of each region, of which the best or none stays"
+    )
+    parser.add_argument("--tries", **whole, help="rounds after which a region is given up")
+    parser.add_argument(
+        "--strength", type=float, metavar="X", help="how much is given up for noise, above 0 up to 1"
+    )
+    parser.add_argument("--steps", **whole, help="sampling steps (default: the profile's)")
+    parser.add_argument("--guidance-scale", type=float, metavar="X", help="default: the profile's")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=DEFAULT_SEED,
+        metavar="S",
+        help=f"same picture and seed, same result, alone or in a batch (default: {DEFAULT_SEED})",
+    )
+    parser.add_argument("--batch-size", **whole, help="crops painted at once (default: the profile's)")
+
+
+def _add_regions(parser: argparse.ArgumentParser) -> None:
+    regions = parser.add_argument_group("which regions", "defaults are the profile's")
+    regions.add_argument(
+        "--min-confidence", type=float, metavar="X", help="leave alone what is less sure, 0..1"
+    )
+    regions.add_argument("--min-area", type=float, metavar="X", help="smallest share of the picture, 0..1")
+    regions.add_argument("--max-area", type=float, metavar="X", help="largest share of the picture, 0..1")
+    regions.add_argument("--top-k", type=int, metavar="N", help="regions per picture and round")
+    regions.add_argument(
+        "--dilate", dest="dilate_pixels", type=int, metavar="PX", help="pixels by which a region grows"
+    )
+    regions.add_argument(
+        "--feather", dest="feather_pixels", type=int, metavar="PX", help="pixels of soft edge beyond that"
+    )
+    regions.add_argument(
+        "--context", type=float, metavar="X", help="what the painter sees around a region, in its own sizes"
+    )
+
+
+REGION_OPTIONS = (
+    "min_confidence",
+    "min_area",
+    "max_area",
+    "top_k",
+    "dilate_pixels",
+    "feather_pixels",
+    "context",
+)
+
+
+def inpaint(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """`legion inpaint`."""
+    from flows import inpainting_jobs, jobs
+    from flows.output import prepare_folder
+
+    given = arguments.run_id
+    requests = inpainting_jobs.requests_for(
+        arguments.inputs, arguments.prompt, _seed(arguments.seed), arguments.mask, arguments.protect
+    )
+    run_id = (
+        jobs.check_run_id(given) if given is not None else jobs.new_run_id([r.path.stem for r in requests])
+    )
+    job = _job(arguments, requests, run_id)
+    if len(job.cases) == 1:
+        inpainting_jobs.open_case(job.cases[0])  # one picture that cannot be used is a plain error
+    usable, failures = inpainting_jobs.readable(job)
+    for path, reason in failures:
+        print(f"left out: {reason if path in reason else f'{path}: {reason}'}", file=sys.stderr)
+    if not usable.cases:
+        raise InvalidInput(f"none of {len(job.cases)} pictures can be used")
+    folder = prepare_folder(arguments.out or DEFAULT_OUT / run_id)
+    try:
+        if arguments.dry_run:
+            _preview(usable, folder, arguments.json)
+        else:
+            _present(usable, _repair(usable, arguments), folder, arguments, failures)
+    except KeyboardInterrupt:
+        if arguments.dry_run:
+            raise
+        return _interrupted(words, run_id, given is None)
+    if failures:
+        names = ", ".join(Path(path).name for path, _ in failures)
+        raise InvalidInput(f"{len(failures)} of {len(job.cases)} pictures could not be used: {names}")
+    return 0
+
+
+def _seed(seed: int) -> int:
+    if not 0 <= seed <= MAX_SEED:
+        raise InvalidInput(f"--seed is {seed}: choose a number from 0 to {MAX_SEED}")
+    return seed
+
+
+def _job(arguments: argparse.Namespace, requests: Sequence[Any], run_id: str) -> InpaintingJob:
+    from flows import inpainting_jobs, jobs
+    from flows.profiles import load_profile
+    from flows.settings import MAX_BATCH, MAX_CANDIDATES, MAX_ROUNDS
+
+    limits = {"rounds": MAX_ROUNDS, "tries": MAX_ROUNDS, "candidates": MAX_CANDIDATES, "steps": 1000}
+    for name, most in {**limits, "batch_size": MAX_BATCH}.items():
+        jobs.check_count(name.replace("_", "-"), getattr(arguments, name), most)
+    if arguments.guidance_scale is not None and not 0 <= arguments.guidance_scale <= 100:
+        raise InvalidInput(f"--guidance-scale is {arguments.guidance_scale}: choose a number from 0 to 100")
+    names = ("rounds", "candidates", "tries", "strength", "steps", "guidance_scale", "batch_size")
+    return inpainting_jobs.make_job(
+        arguments.profile,
+        load_profile(arguments.profile),
+        requests,
+        run_id,
+        regions={name: getattr(arguments, name) for name in REGION_OPTIONS},
+        **{name: getattr(arguments, name) for name in names},
+    )
+
+
+def _tools(job: InpaintingJob) -> Any:
+    with waiting("loading the models"):
+        from flows import assemble
+
+        return assemble.inpainting_tools(job.profile, job.steps, job.guidance_scale)
+
+
+def _repair(job: InpaintingJob, arguments: argparse.Namespace) -> list[Run]:
+    """Build the tools and run the loop, with Prefect or without it."""
+    from flows import inpainting_jobs
+    from flows.console import RunProgress
+    from flows.inpainting_console import share_done
+
+    progress = RunProgress(job.rounds, share_done)
+    if arguments.no_prefect:
+        tools = _tools(job)
+        with progress.shown():
+            return inpainting_jobs.execute(job, tools, bank(), on_event=progress.listen)
+    from concurrent.futures import ThreadPoolExecutor
+
+    from flows.settings import prepare_prefect
+
+    prepare_prefect(arguments.verbose)
+    with waiting("starting Prefect"):
+        from flows import inpainting, regeneration
+
+        # The server is another process: it starts while the models load here.
+        with ThreadPoolExecutor(1) as pool:
+            server = pool.submit(regeneration.start_server)
+            _tools(job)  # the flow takes them from the cache of assemble
+            server.result()
+    with progress.shown():
+        return inpainting.inpaint_with_prefect(job, progress.listen)
+
+
+def _preview(job: InpaintingJob, folder: Path, as_json: bool) -> None:
+    from controller.inpainting import preview
+    from controller.steps import chunks
+    from flows.inpainting_console import print_preview
+    from flows.inpainting_jobs import LOCKSTEP, open_case, unique_stems
+    from flows.inpainting_output import write_preview
+
+    tools = _tools(job)
+    stems = unique_stems([Path(case.path) for case in job.cases])
+    written = []
+    for part in chunks(list(zip(job.cases, stems, strict=True)), LOCKSTEP):
+        opened = [open_case(case) for case, _ in part]
+        with waiting("looking at the pictures"):
+            plans = preview([item.for_loop() for item in opened], tools, job.settings())
+        for item, plan, (_, stem) in zip(opened, plans, part, strict=True):
+            written.append(write_preview(plan, item.file, folder, stem))
+            if not as_json:
+                print_preview(plan, item.file.path.name, item.file.image.shape)
+                print(f"overlay: {written[-1]['overlay']}")
+    if as_json:
+        print(json.dumps({"runs": written}, ensure_ascii=False))
+
+
+def _present(
+    job: InpaintingJob,
+    runs: Sequence[Run],
+    folder: Path,
+    arguments: argparse.Namespace,
+    failures: Sequence[tuple[str, str]],
+) -> None:
+    from flows.commands.presenting import present_repairs
+    from flows.console import note
+    from flows.inpainting_jobs import unique_stems
+    from flows.picture_files import read_picture
+
+    paths = [Path(case.path) for case in job.cases]
+
+    def sources() -> Iterator[PictureFile]:
+        for path in paths:
+            source = read_picture(path)
+            for line in source.notes:
+                note(line)
+            yield source
+
+    extra = {"failed": [{"input": path, "reason": reason} for path, reason in failures]} if failures else {}
+    present_repairs(runs, sources(), unique_stems(paths), folder, arguments.json, arguments.format, extra)
+
+
+def _interrupted(words: Sequence[str], run_id: str, add_id: bool) -> int:
+    print("interrupted: everything finished so far is kept, and this takes it up again:", file=sys.stderr)
+    print(f"  {resume_command(words, run_id, add_id)}", file=sys.stderr)
+    return INTERRUPTED

@@ -1,0 +1,192 @@
+"""Files that `legion inpaint` leaves, and its part of `--json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from contracts.records import Candidate, Finding, Image, LeftOut, RegionPlan, Repair, Round, Run
+from controller.compositing import SourceMap
+from controller.inpainting import Preview, source_map
+from flows.output import ImageLoader, score_table, write_findings
+from flows.picture_files import PictureFile, write_layer, write_mask, write_result
+from flows.pictures import marked, mask_overlay, shown, shown_size
+
+
+def write_repair(
+    run: Run, source: PictureFile, load_image: ImageLoader, folder: Path, stem: str, form: str = "png"
+) -> dict[str, Any]:
+    """Write the result, its support, its source map and the steps, all named after `stem`; the run's part of
+    the JSON, `report` left out.
+
+    `source` is the picture's file, or one made of the memory bank's picture by `from_bank`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = source.image.shape[:2]
+    result = source.image if run.result is None else load_image(run.result)
+    support = np.zeros(shape, dtype=bool) if run.support is None else run.support
+    output = write_result(source, result, folder / f"{stem}-repaired", form)
+    support_path = write_mask(source, support, folder / f"{stem}-support.png")
+    sources = source_map(run, shape)
+    steps = folder / f"{stem}-steps"
+    return {
+        "run_id": run.run_id,
+        "prompt": run.prompt,
+        "input": str(source.path),
+        "output": str(output),
+        "support": str(support_path),
+        "sources": _write_sources(sources, source, folder, stem),
+        "rounds": [_write_round(item, load_image, steps) for item in run.rounds if item.image is not None],
+    }
+
+
+def write_preview(preview: Preview, source: PictureFile, folder: Path, stem: str) -> dict[str, Any]:
+    """Write the overlay and the support of a plan; its part of the JSON."""
+    plans = preview.plan.regions
+    overlay = folder / f"{stem}-plan.png"
+    plan_overlay(source.image, plans).save(overlay)
+    support = np.zeros(source.image.shape[:2], dtype=bool)
+    for plan in plans:
+        support |= plan.support
+    return {
+        "input": str(source.path),
+        "support": str(write_mask(source, support, folder / f"{stem}-support.png")),
+        "overlay": str(overlay),
+        "findings": len(preview.diagnosis.findings),
+        "regions": [
+            {**_plan_values(plan, number), "prompt": prompt}
+            for number, (plan, prompt) in enumerate(zip(plans, preview.prompts, strict=True), start=1)
+        ],
+        "left_out": _left_values(preview.plan.left_out),
+    }
+
+
+def from_bank(run: Run, load_image: ImageLoader, folder: Path) -> PictureFile:
+    """The picture a run began with as a file in `folder`: the bank keeps what is seen of it."""
+    image = load_image(next(item.image for item in run.rounds if item.image is not None))
+    path = folder / f"{run.run_id}-input.png"
+    folder.mkdir(parents=True, exist_ok=True)
+    Pillow.fromarray(image).save(path)
+    return PictureFile(path, image, None, 1, {})
+
+
+def plan_overlay(image: Image, plans: Sequence[RegionPlan]) -> Pillow.Image:
+    """The picture at report size: supports tinted and outlined, cores numbered in the order of repair."""
+    tinted = Pillow.alpha_composite(
+        shown(image).convert("RGBA"),
+        mask_overlay([plan.support for plan in plans], shown_size(image.shape[1], image.shape[0])),
+    )
+    numbers = [Finding(plan.core, "", "", "distortion", 1.0) for plan in plans]
+    return marked(np.asarray(tinted.convert("RGB")), [_enlarged(f, tinted.size) for f in numbers])
+
+
+def _enlarged(finding: Finding, size: tuple[int, int]) -> Finding:
+    mask = Pillow.fromarray(finding.mask).resize(size, Pillow.Resampling.NEAREST)
+    return Finding(np.array(mask), "", "", finding.category, 1.0)
+
+
+def _write_sources(sources: SourceMap, source: PictureFile, folder: Path, stem: str) -> str:
+    """The map as 16-bit gray (0 is the original) with a legend beside it; the legend's path."""
+    path = write_layer(source, sources.layers, folder / f"{stem}-sources.png")
+    legend = path.with_suffix(".json")
+    values = {
+        "map": path.name,
+        "original_pixels": int((sources.layers == 0).sum()),
+        "layers": sources.describe(),
+    }
+    legend.write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return str(legend)
+
+
+def _write_round(item: Round, load_image: ImageLoader, folder: Path) -> dict[str, Any]:
+    assert item.image is not None
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"round-{item.index}.png"
+    image = load_image(item.image)
+    Pillow.fromarray(image).save(path)
+    findings = item.diagnosis.findings if item.diagnosis else ()
+    repairs = item.repairs or ()
+    if repairs:
+        plan_overlay(image, [x.plan for x in repairs]).save(folder / f"round-{item.index}-plan.png")
+    return {
+        "index": item.index,
+        "image": str(path),
+        "findings": write_findings(findings, folder, f"round-{item.index}"),
+        "scores": dict(score_table(item)),
+        "regions": [
+            _write_repair(repair, number, load_image, folder, f"round-{item.index}-region-{number}")
+            for number, repair in enumerate(repairs, start=1)
+        ],
+        "left_out": _left_values(item.left_out),
+        "accepted": item.verdict.accepted if item.verdict else None,
+        "reason": item.verdict.reason if item.verdict else None,
+        "stop": item.verdict.stop if item.verdict else None,
+        "outside": item.outside,
+        "seconds": round(sum(item.seconds.values()), 3),
+    }
+
+
+def _write_repair(
+    repair: Repair, number: int, load_image: ImageLoader, folder: Path, stem: str
+) -> dict[str, Any]:
+    weights = folder / f"{stem}-weights.png"
+    Pillow.fromarray(repair.plan.weights).save(weights)
+    return {
+        **_plan_values(repair.plan, number),
+        "weights": str(weights),
+        "prompt": repair.prompt,
+        "accepted": repair.accepted,
+        "reason": repair.reason or None,
+        "chosen": repair.chosen,
+        "candidates": [
+            _write_candidate(candidate, load_image(candidate.painted), folder / f"{stem}-candidate-{n}.png")
+            for n, candidate in enumerate(repair.candidates, start=1)
+        ],
+    }
+
+
+def _write_candidate(candidate: Candidate, painted: NDArray[np.uint8], path: Path) -> dict[str, Any]:
+    Pillow.fromarray(painted).save(path)
+    return {
+        "seed": candidate.seed,
+        "painted": str(path),
+        "scores": {score.name: score.value for score in candidate.scores or ()},
+        "findings": None if candidate.diagnosis is None else len(candidate.diagnosis.findings),
+        "seam": candidate.seam,
+        "accepted": candidate.accepted,
+        "reason": candidate.reason or None,
+    }
+
+
+def _plan_values(plan: RegionPlan, number: int) -> dict[str, Any]:
+    return {
+        "region": number,
+        "findings": _finding_values(plan.findings),
+        "crop": list(plan.crop),
+        "painted_at": list(plan.target),
+        "pixels": int(plan.support.sum()),
+        "gain": plan.gain,
+    }
+
+
+def _left_values(left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
+    return [{"findings": _finding_values(x.findings), "reason": x.reason} for x in left_out]
+
+
+def _finding_values(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    return [
+        {
+            "box": list(f.box),
+            "phrase": f.phrase,
+            "explanation": f.explanation,
+            "category": f.category,
+            "confidence": f.confidence,
+        }
+        for f in findings
+    ]
