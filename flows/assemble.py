@@ -11,24 +11,34 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from contracts.errors import CheckpointError
+from contracts.errors import CheckpointError, InvalidInput
 from contracts.protocols import Defender, Generator, PromptModifier, Scorer
 from controller.generators.diffusers_inpainting import DiffusersInpainter
 from controller.generators.diffusers_pipeline import DiffusersGenerator
 from controller.inpainting import InpaintingTools
 from controller.llm_modifier import LanguageModelModifier, RevisionSettings
 from controller.modifiers import RuleBasedModifier
-from controller.region_gate import MeasuredGate, RegionGateSettings
 from controller.regeneration import RegenerationTools
+from controller.region_gate import MeasuredGate, RegionGateSettings
 from controller.scorers.artifact_area import ArtifactAreaScorer, RememberingDefender
 from controller.scorers.kinds import load_scorer
 from defender import checkpoint
 from defender.checkpoint import Thresholds
 from defender.legion_defender import LegionDefender
+from defender.sam_boxes import SamBoxes
 from defender.tiling import TiledDefender, Tiling
+from defender.vision_defender import VisionDefender, VisionSettings
 from flows.language_models import local_chat, price_given, remote_chat
 from flows.language_profile import ModifierProfile
-from flows.profiles import GeneratorProfile, Profile, ScorerProfile, changed, changed_modifier, load_profile
+from flows.profiles import (
+    DefenderProfile,
+    GeneratorProfile,
+    Profile,
+    ScorerProfile,
+    changed,
+    changed_modifier,
+    load_profile,
+)
 from prompts import load_lexicon
 from servers.budget import Budget
 
@@ -64,11 +74,20 @@ def defender(profile_name: str, **changes: object) -> Defender:
     """
     profile = load_profile(profile_name)
     section = changed(profile.defender, changes)
-    loaded: Defender = legion(profile_name, **changes)
+    loaded: Defender = (
+        legion(profile_name, **changes) if section.kind == "legion" else _vision(section, profile)
+    )
     if section.tiles > 1:
         loaded = TiledDefender(loaded, Tiling(section.tiles, min_confidence=section.tile_confidence))
     asked_twice = any(section.kind == "artifact-area" for section in _scorer_sections(profile))
     return RememberingDefender(loaded) if asked_twice else loaded
+
+
+def _vision(section: DefenderProfile, profile: Profile) -> VisionDefender:
+    """A vision model on a server, with SAM if the profile names its weights."""
+    sam = SamBoxes.load(section.path, section.device or profile.device) if section.path else None
+    settings = VisionSettings(tries=section.tries, min_confidence=section.min_confidence)
+    return VisionDefender(remote_chat(section), sam, settings)
 
 
 def defender_folder(profile_name: str, given: Path | None = None) -> Path:
@@ -93,6 +112,8 @@ def legion(profile_name: str, **changes: object) -> LegionDefender:
     """
     profile = load_profile(profile_name)
     section = changed(profile.defender, changes)
+    if section.kind != "legion":
+        raise InvalidInput(f"the defender of profile '{profile.name}' is a vision model: this needs LEGION")
     return LegionDefender.load(
         _present(section.path, "defender"),
         section.device or profile.device,
@@ -125,37 +146,6 @@ def scorer(section: ScorerProfile, profile_name: str, device: str) -> Scorer:
 
 def _scorer_sections(profile: Profile) -> tuple[ScorerProfile, ...]:
     return (profile.selection_scorer, *profile.reporting_scorers)
-
-
-@lru_cache(maxsize=1)
-def inpainting_tools(
-    profile_name: str, steps: int | None = None, guidance_scale: float | None = None
-) -> InpaintingTools:
-    """Everything the inpainting loop works with; steps and guidance are the profile's if None. Raises
-    InvalidInput and CheckpointError."""
-    profile = load_profile(profile_name)
-    section = profile.inpainting
-    shared = regeneration_tools(profile_name)
-    sampling = {
-        "steps": section.steps if steps is None else steps,
-        "guidance_scale": section.guidance_scale if guidance_scale is None else guidance_scale,
-        "batch_size": profile.generator.batch_size,
-    }
-    if section.path:
-        folder = _present(section.path, "inpainter")
-        dtype = profile.generator.dtype
-        inpainter = DiffusersInpainter.load(folder, device=profile.device, dtype=dtype, **sampling)
-    else:
-        inpainter = DiffusersInpainter.share(shared.generator, **sampling)
-    gate = RegionGateSettings(shared.selection_scorer.name, **section.gate.model_dump())
-    return InpaintingTools(
-        inpainter=inpainter,
-        defender=shared.defender,
-        selection_scorer=shared.selection_scorer,
-        reporting_scorers=shared.reporting_scorers,
-        modifier=shared.modifier,
-        gate=MeasuredGate(gate),
-    )
 
 
 @lru_cache(maxsize=1)
