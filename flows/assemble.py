@@ -157,6 +157,37 @@ def inpainting_tools(
     profile = load_profile(profile_name)
     section = profile.inpainting
     shared = regeneration_tools(profile_name)
+    sampling = {
+        "steps": section.steps if steps is None else steps,
+        "guidance_scale": section.guidance_scale if guidance_scale is None else guidance_scale,
+        "batch_size": profile.generator.batch_size,
+    }
+    if section.path:
+        folder = _present(section.path, "inpainter")
+        dtype = profile.generator.dtype
+        inpainter = DiffusersInpainter.load(folder, device=profile.device, dtype=dtype, **sampling)
+    else:
+        inpainter = DiffusersInpainter.share(shared.generator, **sampling)
+    gate = RegionGateSettings(shared.selection_scorer.name, **section.gate.model_dump())
+    return InpaintingTools(
+        inpainter=inpainter,
+        defender=shared.defender,
+        selection_scorer=shared.selection_scorer,
+        reporting_scorers=shared.reporting_scorers,
+        modifier=shared.modifier,
+        gate=MeasuredGate(gate),
+    )
+
+
+@lru_cache(maxsize=1)
+def inpainting_tools(
+    profile_name: str, steps: int | None = None, guidance_scale: float | None = None
+) -> InpaintingTools:
+    """Everything the inpainting loop works with; steps and guidance are the profile's if None. Raises
+    InvalidInput and CheckpointError."""
+    profile = load_profile(profile_name)
+    section = profile.inpainting
+    shared = regeneration_tools(profile_name)
     sampling: dict[str, Any] = {
         "steps": section.steps if steps is None else steps,
         "guidance_scale": section.guidance_scale if guidance_scale is None else guidance_scale,

@@ -16,8 +16,8 @@ from pydantic_core import PydanticCustomError
 
 from contracts.errors import InvalidInput
 from defender.tiling import MAX_ZOOM
-from flows.language_profile import ModifierProfile
 from flows.inpainting_profile import InpaintingProfile
+from flows.language_profile import LanguageModelSection, ModifierProfile
 from flows.settings import CHECKOUT, MAX_BATCH, MAX_ROUNDS
 
 BUNDLED = Path(__file__).resolve().parent / "profiles"
@@ -38,11 +38,13 @@ class GeneratorProfile(_Section):
     batch_size: int = Field(default=16, ge=1, le=MAX_BATCH)
 
 
-class DefenderProfile(_Section):
-    """A LEGION checkpoint, and how it looks at pictures."""
+class DefenderProfile(LanguageModelSection):
+    """A LEGION checkpoint, or a vision-language model on a server ("vlm"), and how it looks at pictures."""
 
-    kind: Literal["legion"]
-    path: str
+    kind: Literal["legion", "vlm"]
+    path: str = ""
+    """LEGION's folder; or the file of SAM's weights that turn the vision model's boxes into outlines (without
+    it the boxes are the masks)."""
     device: str = ""
     """Such as "cuda:1"; the profile's own device if empty."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -53,6 +55,22 @@ class DefenderProfile(_Section):
     """Look again at tiles enlarged up to this many times; 1 means the whole view alone."""
     tile_confidence: float = Field(default=0.0, ge=0, le=1)
     """With tiles, what is said less surely than this is dropped."""
+    tries: int = Field(default=3, ge=1, le=10)
+    """vlm only: answers at most per picture."""
+    min_confidence: float = Field(default=0.3, ge=0, le=1)
+    """vlm only: what is said less surely than this is dropped."""
+
+    @model_validator(mode="after")
+    def _keys_fit_the_kind(self) -> DefenderProfile:
+        if self.kind == "legion" and not self.path:
+            raise PydanticCustomError("no_path", "path is missing: where is the defender's checkpoint?")
+        asked = {*LanguageModelSection.model_fields, "tries", "min_confidence"}
+        wrong = self.model_fields_set & (asked if self.kind == "legion" else {"dtype", "four_bit"})
+        if wrong:
+            raise PydanticCustomError(
+                "no_such_key", f"{min(wrong)} is no key of a defender of kind {self.kind}"
+            )
+        return self
 
 
 class ScorerProfile(_Section):
@@ -144,9 +162,11 @@ def parse_scorer(values: Mapping[str, object], where: str) -> ScorerProfile:
 def changed(section: DefenderProfile, changes: Mapping[str, object]) -> DefenderProfile:
     """The section with options of a command in place of its own values. Raises InvalidInput."""
     try:
-        return DefenderProfile.model_validate({**section.model_dump(), **changes})
+        return DefenderProfile.model_validate({**section.model_dump(exclude_unset=True), **changes})
     except ValidationError as error:
         problem = error.errors()[0]
+        if not problem["loc"]:
+            raise InvalidInput(problem["msg"]) from error
         option = str(problem["loc"][0]).replace("_", "-")
         raise InvalidInput(f"--{option} is {problem['input']}: {problem['msg'].lower()}") from error
 
