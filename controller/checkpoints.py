@@ -10,18 +10,18 @@ from contracts.errors import CheckpointError
 
 
 def weights_digest(folder: Path | str) -> str:
-    """Short sha256 over the names and contents of all safetensors files below a folder; its place does not
-    count.
+    """Short sha256 over the names and contents of all safetensors files below a folder, or of its .bin files
+    if it has no others; its place does not count.
 
     Read once per process as long as the files stay as they are. Raises CheckpointError if there are none or
     they cannot be read.
     """
     root = Path(folder)
     try:
-        files = sorted(root.rglob("*.safetensors"))
+        files = sorted(root.rglob("*.safetensors")) or sorted(root.rglob("*.bin"))
         marks = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
         if not files:
-            raise CheckpointError(f"there are no weights in {root}: no .safetensors file is in it")
+            raise CheckpointError(f"there are no weights in {root}: no .safetensors or .bin file is in it")
         return _digest(root, marks)
     except OSError as error:
         raise CheckpointError(f"the weights in {root} cannot be read: {error.strerror or error}") from error

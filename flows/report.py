@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from contracts.records import Finding, Image, Round, Run
+from contracts.scores import difference
 from flows.charts import Point, curve
 from flows.output import ImageLoader, score_table
 from flows.pictures import anchor, color_of, mask_overlay, shown, shown_size, webp_uri
@@ -167,21 +168,22 @@ def _finding_view(number: int, finding: Finding) -> dict[str, Any]:
 
 
 def _gains(run: Run) -> list[dict[str, str]]:
-    """Score of the best round against the first, for every score both have."""
+    """Score of the best round against the first, for every score both have in the same version."""
     if run.best is None or not run.rounds:
         return []
-    before, after = score_table(run.rounds[0]), score_table(run.best)
+    first = {score.name: score for score in run.rounds[0].scores or ()}
     gains = []
-    for name in after:
-        if name not in before:
+    for after in run.best.scores or ():
+        before = first.get(after.name)
+        if before is None or before.version != after.version:
             continue
-        change = after[name] - before[name]
+        change = difference(after, before)
         kind = "same" if abs(change) < 5e-4 else "up" if change > 0 else "down"
         gains.append(
             {
-                "name": name,
-                "before": f"{before[name]:.3f}",
-                "after": f"{after[name]:.3f}",
+                "name": after.name,
+                "before": f"{before.value:.3f}",
+                "after": f"{after.value:.3f}",
                 "change": f"{change:+.3f}",
                 "kind": kind,
             }

@@ -98,6 +98,7 @@ class RememberingDefender:
 
 
 def _digest(description: Mapping[str, object]) -> str:
-    """Short sha256 of what a defender says of itself: its weights and all its settings."""
-    text = json.dumps(description, sort_keys=True, default=str)
+    """Short sha256 of what a defender says of itself: its weights and all its settings but the device."""
+    settings = {key: value for key, value in description.items() if key != "device"}
+    text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

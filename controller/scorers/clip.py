@@ -51,7 +51,7 @@ def load_clip(
         with quiet():
             model, report = _load(folder, wanted)
             tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-            model = model.to(place).train(False)
+            model = model.to(place).train(False).requires_grad_(False)
     except Exception as error:  # every library in there raises kinds of its own
         cause = " ".join(str(error).split())[:300]
         raise CheckpointError(f"the CLIP model in {folder} cannot be loaded: {cause}") from error

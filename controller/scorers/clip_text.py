@@ -6,6 +6,7 @@ import gzip
 import html
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import ftfy
 from transformers import CLIPTokenizer
@@ -27,7 +28,9 @@ def openai_tokenizer() -> CLIPTokenizer:
     letters = _letters()
     pieces = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
     vocab = {piece: number for number, piece in enumerate([*pieces, START, END])}
-    return CLIPTokenizer(vocab=vocab, merges=merges)
+    build: Any = CLIPTokenizer  # its annotation of merges leaves out the pairs that it takes
+    made: CLIPTokenizer = build(vocab=vocab, merges=merges)
+    return made
 
 
 def _letters() -> list[str]:

@@ -155,6 +155,7 @@ def load_imagereward(
             "vocab.txt of bert-base-uncased"
         )
     size = network.vision.config.image_size
+    assert isinstance(size, int)
     prepare = Preprocessing(size, "shortest", center="even")
     return ImageRewardScorer(
         name, network, tokenizer, prepare, weights=file_digest(file), batch_size=batch_size

@@ -54,6 +54,10 @@ class Preprocessing:
             raise CheckpointError(f"{path} does not say how pictures are prepared: {error}") from error
         if raw.get("resample", 3) != 3:
             raise CheckpointError(f"{path} asks for resampling {raw['resample']}: only 3 (bicubic) is known")
+        if fit == "shortest" and _edge(raw.get("crop_size", edge)) != edge:
+            raise CheckpointError(
+                f"{path} cuts {raw['crop_size']} of {edge} px: only the whole square is known"
+            )
         antialias = bool(raw.get("antialias", True))
         if fit == "shortest" and not antialias:
             raise CheckpointError(
@@ -98,6 +102,13 @@ class Preprocessing:
 
     def _half(self, excess: int) -> int:
         return excess // 2 if self.center == "floor" else round(excess / 2)
+
+
+def _edge(size: object) -> object:
+    """The edge of a square, however it is written; None if it is none."""
+    if not isinstance(size, dict):
+        return size
+    return size.get("height") if size.get("height") == size.get("width") else None
 
 
 def _as_tensor(image: Image) -> torch.Tensor:

@@ -119,6 +119,8 @@ def fill(
             )
             continue
         weights[name] = weight.to(device, dtype).contiguous()
+    if len(missing) == len(used):
+        raise CheckpointError(f"{what} does not fit, none of its tensors is expected: is it another model's?")
     left_over = [name for name in tensors if name not in used and not unused(name)]
     _refuse(what, missing=sorted(missing), unknown=sorted(left_over), misshapen=misshapen)
     network.load_state_dict(weights, strict=True, assign=True)

@@ -58,6 +58,9 @@ def test_another_defender_or_threshold_is_another_version():
         )
     }
     assert len(versions) == 3
+    elsewhere = Defender()
+    elsewhere.describe = lambda: {"name": "scripted", "weights": "1", "device": "cuda"}
+    assert ArtifactAreaScorer("clean", elsewhere).score(IMAGES[:1], [""])[0].version in versions
     described = ArtifactAreaScorer("clean", Defender()).describe()
     assert described["version"] in versions and described["defender"] == Defender().describe()
 

@@ -164,6 +164,14 @@ def change(name, *keys, value):
     return apply
 
 
+def cut(**values):
+    def apply(folder):
+        path = folder / "preprocessor_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "size": 32, **values}))
+
+    return apply
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -174,6 +182,9 @@ def change(name, *keys, value):
         (lambda folder: (folder / "preprocessor_config.json").write_text("{}"), "preprocessor_config.json"),
         (change("preprocessor_config.json", "size", value={"longest_edge": 16}), "sees 32 px"),
         (change("preprocessor_config.json", "resample", value=2), "resampling 2"),
+        (cut(crop_size={"height": 24, "width": 24}), "only the whole square"),
+        (cut(crop_size=24), "only the whole square"),
+        (cut(antialias=False), "without antialias"),
         (change("config.json", "text_config", "eos_token_id", value=3), "reads a text at token 3"),
         (drop_a_tensor, "lacks 1 tensors: visual_projection.weight"),
     ],
@@ -183,6 +194,17 @@ def test_a_checkpoint_that_is_not_whole_is_refused_in_one_line(copy, damage, mes
     with pytest.raises(CheckpointError, match=message) as caught:
         load(copy)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_with_a_pickle_alone_scores_the_same(folder, copy):
+    import torch
+    from safetensors.torch import load_file
+
+    torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
+    (copy / "model.safetensors").unlink()
+    ours, theirs = load(folder).score(IMAGES, PROMPTS), load(copy).score(IMAGES, PROMPTS)
+    np.testing.assert_allclose([s.value for s in ours], [s.value for s in theirs], atol=2e-6)
+    assert ours[0].version != theirs[0].version
 
 
 def test_torchvision_is_not_needed(folder):

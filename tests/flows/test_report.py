@@ -148,3 +148,13 @@ def test_settings_become_flat_rows() -> None:
         ("tools · scorers 2 · name", "b"),
         ("tools · x", "none"),
     ]
+
+
+def test_scores_of_two_versions_have_no_gain(shelf) -> None:
+    run = sample_run(shelf)
+    text = Page(render(shelf, run)).text
+    assert "preference 0.830 +0.420" in text and "clip 0.310 +0.090" in text
+    preference, clip = run.rounds[0].scores or ()
+    first = dataclasses.replace(run.rounds[0], scores=(dataclasses.replace(preference, version="2"), clip))
+    text = Page(render(shelf, dataclasses.replace(run, rounds=(first, *run.rounds[1:])))).text
+    assert "+0.420" not in text and "clip 0.310 +0.090" in text
