@@ -160,6 +160,8 @@ class InpaintingSettings:
     """Rounds in which a region is painted before it is given up, 1 or more."""
     strength: float = 1.0
     """How much of the picture under the mask is given up for noise, above 0 up to 1."""
+    quality: str = ""
+    """Words that every region is painted with, after the scene: what a good picture of it has in any case."""
     match_colors: bool = True
     """Whether a painted crop is shifted to the colors around the region."""
     regions: RegionSettings = field(default_factory=RegionSettings)
@@ -240,7 +242,11 @@ def preview(
     for case, diagnosis in zip(cases, diagnoses, strict=True):
         plan = _plan(case, tools, settings, 1, diagnosis, (), case.mask)
         scenes = [case.prompt or described_scene(diagnosis.findings)] * len(plan.regions)
-        revisions = region_prompts(scenes, plan.regions, tools.modifier) if plan.regions else []
+        revisions = (
+            region_prompts(scenes, plan.regions, tools.modifier, quality=settings.quality)
+            if plan.regions
+            else []
+        )
         previews.append(Preview(diagnosis, plan, tuple(revision.prompt for revision in revisions)))
     return previews
 
@@ -508,7 +514,7 @@ class _Loop:
         plans = [spot.repair.plan for spot in chunk]
         earlier = [spot.state.earlier_prompts(plan.core) for spot, plan in zip(chunk, plans, strict=True)]
         revisions, seconds = timed(
-            tool.name, len(chunk), lambda: region_prompts(scenes, plans, tool, earlier)
+            tool.name, len(chunk), lambda: region_prompts(scenes, plans, tool, earlier, self.settings.quality)
         )
         for spot, revision in zip(chunk, revisions, strict=True):
             prompt = usable_prompt(tool.name, revision.prompt)

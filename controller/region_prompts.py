@@ -18,6 +18,7 @@ from controller.gate import weight
 ANY_SCENE = "a photo"
 MAX_WORDS = 8
 """A longer phrase is a sentence about the flaw, not a name."""
+_OWNER = re.compile(r".*\bof ((?:the|an?|this|that) .+)$")
 _FLAW_WORDS = re.compile(
     r"\b(no|not|non|without|lack\w*|missing|absen\w+|wrong\w*|incorrect\w*|unnatural\w*|unrealistic\w*|"
     r"impossible|implausible|inconsisten\w+|distort\w*|deform\w*|malform\w*|misshap\w*|disfigur\w*|warp\w*|"
@@ -30,15 +31,16 @@ _FLAW_WORDS = re.compile(
 
 
 def described_scene(findings: Sequence[Finding]) -> str:
-    """A scene for a picture that came without a prompt: "a photo of" what the worst findings are about.
+    """A scene for a picture that came without a prompt: "a photo of" what the worst finding is about.
 
-    A phrase that names a flaw or is no name (more than 8 words, other than letters, digits, space and simple
-    punctuation) is passed over; if none is left, "a photo". Raises ModelError for an unusable confidence.
+    "The shadow of the red cone" is about a red cone. A phrase that names a flaw or is no name (more than 8
+    words, other than letters, digits, space and simple punctuation) is passed over; if none is left, "a
+    photo". Raises ModelError for an unusable confidence.
     """
     for finding in sorted(findings, key=weight, reverse=True):
         phrase = " ".join(finding.phrase.split()).strip(".,;:!?\"'")
         if phrase and _is_name(phrase):
-            return f"{ANY_SCENE} of {phrase[0].lower()}{phrase[1:]}"
+            return f"{ANY_SCENE} of {_thing(phrase)}"
     return ANY_SCENE
 
 
@@ -47,18 +49,33 @@ def region_prompts(
     regions: Sequence[RegionPlan],
     modifier: PromptModifier,
     earlier: Sequence[Sequence[str]] | None = None,
+    quality: str = "",
 ) -> list[Revision]:
-    """One prompt per region, in order; `scenes` holds the scene of each region's picture.
+    """One prompt per region, in order; `scenes` holds the scene of each region's picture, and `quality` words
+    that every region is painted with.
 
     `earlier` holds, per region, the prompts of its tries so far, oldest first: the next try builds on the
     last. A region without findings (a person drew it) gets the scene alone. Raises what the modifier raises.
     """
     tried = [()] * len(regions) if earlier is None else earlier
+    wanted = [f"{scene}, {quality}" if quality else scene for scene in scenes]
     requests = [
         RevisionRequest(scene, prompts[-1] if prompts else scene, region.findings, tuple(prompts))
-        for scene, region, prompts in zip(scenes, regions, tried, strict=True)
+        for scene, region, prompts in zip(wanted, regions, tried, strict=True)
     ]
     return modifier.revise(requests)
+
+
+def _thing(phrase: str) -> str:
+    """What has the part or the property that a phrase names, as one would say it for the first time."""
+    phrase = phrase[0].lower() + phrase[1:]
+    owner = _OWNER.search(phrase)
+    words = (phrase if owner is None else owner[1]).split()
+    if words[0] != "the" or len(words) < 2:
+        return " ".join(words)
+    plural = words[-1].endswith("s") and not words[-1].endswith("ss")
+    article = [] if plural else ["an" if words[1][0] in "aeiou" else "a"]
+    return " ".join([*article, *words[1:]])
 
 
 def _is_name(phrase: str) -> bool:

@@ -59,6 +59,7 @@ class InpaintingJob:
     tries: int
     strength: float
     match_colors: bool
+    quality: str
     regions: Mapping[str, Any]
     """Fields of RegionSettings."""
     steps: int | None
@@ -83,6 +84,7 @@ class InpaintingJob:
             tries=self.tries,
             strength=self.strength,
             match_colors=self.match_colors,
+            quality=self.quality,
             regions=RegionSettings(**self.regions),
             batch_size=self.batch_size,
         )
@@ -102,7 +104,8 @@ def make_job(
     given = {name: value for name, value in changes.items() if value is not None}
     values: dict[str, Any] = {
         name: getattr(section, name)
-        for name in ("rounds", "candidates", "tries", "strength", "match_colors", "steps", "guidance_scale")
+        for name in InpaintingJob.__dataclass_fields__
+        if hasattr(section, name) and name != "regions"
     }
     values["batch_size"] = profile.generator.batch_size
     chosen = {name: value for name, value in (regions or {}).items() if value is not None}

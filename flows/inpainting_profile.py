@@ -39,6 +39,8 @@ class InpaintingProfile(BaseModel):
     rounds: int = Field(default=2, ge=1, le=MAX_ROUNDS)
     candidates: int = Field(default=2, ge=1, le=MAX_CANDIDATES)
     tries: int = Field(default=2, ge=1, le=MAX_ROUNDS)
+    quality: str = ""
+    """Words that every region is painted with, such as "sharp focus, fine detail"."""
     match_colors: bool = True
     regions: Regions = Regions()
     gate: Gate = Gate()

@@ -374,7 +374,7 @@ def test_scores_are_taken_against_the_persons_words_or_the_first_diagnosis(bank)
     assert {*tools.selection_scorer.prompts, *tools.reporting_scorers[0].prompts} == {"a gray wall"}
     tools.selection_scorer.prompts.clear()
     run = one(bank, CASES[1], tools)
-    assert set(tools.selection_scorer.prompts) == {"a photo of the square"} == {scene_of(run)}
+    assert set(tools.selection_scorer.prompts) == {"a photo of a square"} == {scene_of(run)}
     assert run.prompt == ""
 
 

@@ -57,6 +57,11 @@ def test_a_second_try_builds_on_the_first():
     assert (second.user_prompt, second.current_prompt, second.earlier_prompts) == ("b", "b", ())
 
 
+def test_quality_words_follow_the_scene_of_every_region():
+    made = region_prompts([SCENE] * 2, [region(flaw()), region()], MODIFIER, quality="fine detail")
+    assert [r.prompt for r in made] == [f"{SCENE}, fine detail, natural shadow", f"{SCENE}, fine detail"]
+
+
 def test_scenes_and_regions_belong_together():
     with pytest.raises(ValueError):
         region_prompts([SCENE], [], MODIFIER)
@@ -65,8 +70,14 @@ def test_scenes_and_regions_belong_together():
 @pytest.mark.parametrize(
     ("phrase", "scene"),
     [
-        ("The shadow of the red cone.", "a photo of the shadow of the red cone"),
-        ("the woman's left hand", "a photo of the woman's left hand"),
+        ("The shadow of the red cone.", "a photo of a red cone"),
+        ("the orange ring", "a photo of an orange ring"),
+        ("the edges of the wooden steps", "a photo of wooden steps"),
+        ("the handle of a cup of tea", "a photo of a cup of tea"),
+        ("a cup of tea", "a photo of a cup of tea"),
+        ("the glass", "a photo of a glass"),
+        ("the", "a photo of the"),
+        ("the woman's left hand", "a photo of a woman's left hand"),
         ("die rechte Hand", "a photo of die rechte Hand"),
         ("the distorted hand", "a photo"),
         ("the missing shadow", "a photo"),
@@ -82,8 +93,8 @@ def test_without_a_prompt_the_scene_is_the_name_of_the_flawed_thing(phrase, scen
 
 def test_the_worst_finding_that_has_a_name_gives_the_scene():
     found = [flaw(phrase="the table", confidence=0.4), flaw(phrase="the cone", confidence=0.8)]
-    assert described_scene(found) == "a photo of the cone"
-    assert described_scene([*found, flaw(phrase="a deformed cone", confidence=1.0)]) == "a photo of the cone"
+    assert described_scene(found) == "a photo of a cone"
+    assert described_scene([*found, flaw(phrase="a deformed cone", confidence=1.0)]) == "a photo of a cone"
     assert described_scene([]) == "a photo"
     with pytest.raises(ModelError):
         described_scene([flaw(confidence=np.nan)])
