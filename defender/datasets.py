@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -43,6 +45,23 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+
+class Chained:
+    """Data sets one after the other; one that is given twice counts twice."""
+
+    def __init__(self, *parts: Samples) -> None:
+        self._parts = parts
+        self._ends = list(accumulate(len(part) for part in parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: int) -> Sample:
+        which = bisect_right(self._ends, index)
+        if index < 0 or which == len(self._parts):
+            raise IndexError(index)
+        return self._parts[which][index - (self._ends[which - 1] if which else 0)]
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,9 @@ class Pair:
     findings: tuple[Finding, ...]
     kinds: tuple[str, ...]
     """Kind of each finding, such as "wrong-side shadow"."""
+    clean_solids: NDArray[np.float32]
+    """(K, H, W) share of each pixel that solid k covers in the clean picture, 0..1."""
+    flawed_solids: NDArray[np.float32]
 
     @property
     def flags(self) -> tuple[bool, bool, bool]:
@@ -123,7 +126,15 @@ def _flawed_pair(
         _keep(found, kinds["distortion"], "distortion", mask, current.image, image, scene.solids[k], rng)
     # The answer names findings from top to bottom and left to right, as a person would read the picture.
     found.sort(key=lambda item: (item[1].box.top + item[1].box.bottom, item[1].box.left))
-    return Pair(scene, clean.image, image, tuple(f for _, f in found), tuple(kind for kind, _ in found))
+    return Pair(
+        scene,
+        clean.image,
+        image,
+        tuple(f for _, f in found),
+        tuple(kind for kind, _ in found),
+        clean.solids,
+        current.solids,
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,8 +24,11 @@ SEED_RANGES: dict[str, tuple[int, int]] = {
     "validation": (10_000_000, 11_000_000),
     "test": (20_000_000, 21_000_000),
     "judge": (30_000_000, 40_000_000),
+    "geometry": (40_000_000, 41_000_000),
 }
-"""Which scene seeds belong to which split. The judge never sees what the other models were trained on."""
+"""Which scene seeds belong to which split. The judge and the geometry check never see what the other models
+were trained on.
+"""
 
 
 @dataclass(frozen=True)

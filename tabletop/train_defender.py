@@ -20,7 +20,7 @@ from contracts.errors import CheckpointError
 from defender import checkpoint
 from defender.answers import CLEAN_ANSWER, OPENING
 from defender.config import LegionConfig
-from defender.datasets import Collator, Sample, Samples
+from defender.datasets import Chained, Collator, Sample, Samples
 from defender.evaluation import calibrate, evaluate
 from defender.legion_defender import LegionDefender
 from defender.model import Legion
@@ -38,6 +38,8 @@ Pictures = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """Clean and flawed pictures of a data set, each (N, H, W, 3)."""
 
 PAIRS = 16_000
+PAINTED_TIMES = 4
+"""How often a labeled painting counts in a pass: there are few of them."""
 VOCABULARY = 800
 FIRST_TOKEN_WEIGHT = 5.0
 HEAD_SIZES = (*ATTRIBUTE_SIZES, *(len(kinds) for kinds in KINDS.values()))
@@ -85,21 +87,6 @@ class TabletopSamples:
                 *(names.index(kinds[c]) if c in kinds else -1 for c, names in KINDS.items()),
             ),
         )
-
-
-class GeneratedSamples:
-    """The generator's own pictures after another data set: what is wrong with them nobody knows."""
-
-    def __init__(self, before: Samples, pictures: NDArray[np.uint8]) -> None:
-        self._before, self._pictures = before, pictures
-
-    def __len__(self) -> int:
-        return len(self._before) + len(self._pictures)
-
-    def __getitem__(self, index: int) -> Sample:
-        if index < len(self._before):
-            return self._before[index]
-        return Sample(self._pictures[index - len(self._before)], (), False, (-1,) * len(HEAD_SIZES))
 
 
 @dataclass(frozen=True)
@@ -156,20 +143,22 @@ def train(
     *,
     clip_folder: Path | None = None,
     decoded: Pictures | None = None,
-    generated: NDArray[np.uint8] | None = None,
+    paintings: tuple[Samples, Samples] | None = None,
     plan: Plan | None = None,
 ) -> dict[str, Outcome]:
     """All three parts, one after the other; each writes its result to `build` and is not run again.
 
-    `decoded` are the pairs' pictures after the generator's autoencoder, `generated` pictures (N, H, W, 3)
-    painted by the generator. Without the latter stage 2 is left out.
+    `decoded` are the pairs' pictures after the generator's autoencoder, `paintings` its own, those
+    with labels first, then the others. Without the paintings stage 2 is left out.
     A part that was paused (`pause_after`) ends the sitting; the same call goes on from there.
     """
     plan = plan or Plan()
     build.mkdir(parents=True, exist_ok=True)
     model, dialog = prepare(pairs, build, clip_folder)
     collate = Collator(model.config, dialog, FIRST_TOKEN_WEIGHT)
-    samples = TabletopSamples(pairs, decoded)
+    samples: Samples = TabletopSamples(pairs, decoded)
+    if paintings is not None:
+        samples = Chained(samples, *[paintings[0]] * PAINTED_TIMES)
     torch.manual_seed(plan.warm_up.seed)
     heads = VisionHeads(model, HEAD_SIZES)
     outcomes: dict[str, Outcome] = {}
@@ -184,8 +173,8 @@ def train(
             return outcomes
         _keep(build / "stage-1.safetensors", model, heads)
         checkpoint.save(out, model, dialog.tokenizer)
-    if generated is not None:
-        everything = GeneratedSamples(samples, generated)
+    if paintings is not None:
+        everything = Chained(samples, paintings[1])
         outcomes["stage-2"] = train_stage2(model, everything, collate, plan.stage_2, build)
         checkpoint.save(out, model, dialog.tokenizer)
     return outcomes

@@ -14,17 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from contracts.errors import CheckpointError
-from tabletop import data
+from tabletop import data, inputs
 
 BUILD = Path("build/tabletop")
 WEIGHTS = Path(__file__).parent / "weights"
 FINISHED = "finished"
 """Marks a generator whose training has come to its end: a paused one is written too, to be looked at."""
-PAINTED = 2_000
-PAINTING_SEED = 71
 
 
 def train_clip(args: argparse.Namespace) -> None:
@@ -33,7 +29,7 @@ def train_clip(args: argparse.Namespace) -> None:
 
     schedule = replace(clip.SCHEDULE, max_seconds=args.max_seconds)
     pairs = data.load("train", clip.PAIRS, args.data)
-    decoded = _reconstructed(args, "train", clip.PAIRS)
+    decoded = inputs.reconstructed(args, "train", clip.PAIRS)
     model, tokenizer, outcome = clip.train_clip(pairs, decoded, args.build / "clip", schedule)
     if outcome.finished:
         clip.save(model, tokenizer, args.weights / "clip")
@@ -55,18 +51,42 @@ def train_autoencoder(args: argparse.Namespace) -> None:
         print(figures)
 
 
+def train_geometry(args: argparse.Namespace) -> None:
+    """The geometry check: its cutter, and the bounds that clean pictures keep."""
+    from tabletop import autoencoder, cards, geometry
+
+    schedule = replace(geometry.SCHEDULE, max_seconds=args.max_seconds)
+    vae = inputs.trained_autoencoder(args)
+    learned, chosen, measured = (inputs.geometry_pairs(part) for part in geometry.PARTS)
+    rendered = data.stack([picture for pair in learned for picture in (pair.clean, pair.flawed)])
+    covers = np.stack([geometry.covers_of(c) for p in learned for c in (p.clean_solids, p.flawed_solids)])
+    model, outcome = geometry.train_cutter(
+        np.concatenate([rendered, autoencoder.reconstruct(vae, rendered)]),
+        np.concatenate([covers, covers]),
+        args.build / "geometry",
+        schedule,
+    )
+    if outcome.finished:
+        decoded = autoencoder.reconstruct(vae, data.stack([pair.clean for pair in chosen]))
+        check = geometry.GeometryCheck.made(model, learned, chosen, decoded)
+        geometry.save(check, args.weights / "geometry")
+        decoded = [autoencoder.reconstruct(vae, data.stack(p)) for p in geometry.pictures_of(measured)]
+        figures = geometry.evaluate(check, measured, *decoded)
+        cards.write("geometry", args.weights / "geometry", schedule, outcome, len(learned), figures)
+
+
 def train_scorer(args: argparse.Namespace) -> None:
     """The preference scorer, from the tiny CLIP."""
     from tabletop import cards, clip, preference
 
     schedule = replace(preference.SCHEDULE, max_seconds=args.max_seconds)
-    model, tokenizer = _bundled_clip(args)
+    model, tokenizer = inputs.bundled_clip(args)
     pairs = data.load("train", preference.PAIRS, args.data)
     model, outcome = preference.train_scorer(
         model,
         tokenizer,
         pairs,
-        _reconstructed(args, "train", preference.PAIRS),
+        inputs.reconstructed(args, "train", preference.PAIRS),
         args.build / "scorer",
         schedule,
     )
@@ -77,7 +97,7 @@ def train_scorer(args: argparse.Namespace) -> None:
             f"{k} ({how})": v
             for how, pictures in (
                 ("rendered", (held_out.clean, held_out.flawed)),
-                ("after the autoencoder", _reconstructed(args, "validation", 1_000)),
+                ("after the autoencoder", inputs.reconstructed(args, "validation", 1_000)),
             )
             for k, v in preference.evaluate(model, tokenizer, held_out, pictures).items()
         }
@@ -91,12 +111,12 @@ def train_judge(args: argparse.Namespace) -> None:
     schedule = replace(judge.SCHEDULE, max_seconds=args.max_seconds)
     pairs = data.load("judge", judge.PAIRS, args.data)
     model, outcome = judge.train_judge(
-        pairs, _reconstructed(args, "judge", judge.PAIRS), args.build / "judge", schedule
+        pairs, inputs.reconstructed(args, "judge", judge.PAIRS), args.build / "judge", schedule
     )
     if outcome.finished:
         judge.save(model, args.weights / "judge")
         held_out = data.load("validation", 1_000, args.data)
-        figures = judge.evaluate(model, held_out, _reconstructed(args, "validation", 1_000))
+        figures = judge.evaluate(model, held_out, inputs.reconstructed(args, "validation", 1_000))
         cards.write("judge", args.weights / "judge", schedule, outcome, judge.PAIRS, figures)
 
 
@@ -105,8 +125,8 @@ def train_generator(args: argparse.Namespace) -> None:
     from tabletop import cards, generator
 
     schedule = replace(generator.SCHEDULE, max_seconds=args.max_seconds)
-    clip_model, tokenizer = _bundled_clip(args)
-    vae = _autoencoder(args)
+    clip_model, tokenizer = inputs.bundled_clip(args)
+    vae = inputs.trained_autoencoder(args)
     pairs = data.load("train", None, args.data)
     folder = args.build / "generator"
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,17 +146,17 @@ def train_defender(args: argparse.Namespace) -> None:
     from tabletop.trainer import Outcome
 
     pairs = data.load("train", recipe.PAIRS, args.data)
-    generated = _painted(args) if (args.build / "generator" / FINISHED).exists() else None
+    painted = inputs.paintings(args) if (args.build / "generator" / FINISHED).exists() else None
     plan = recipe.Plan().paused_after(args.max_seconds)
-    decoded = _reconstructed(args, "train", recipe.PAIRS)
+    decoded = inputs.reconstructed(args, "train", recipe.PAIRS)
     folder, out = args.build / "defender", args.weights / "defender"
     outcomes = recipe.train(
-        pairs, folder, out, clip_folder=args.weights / "clip", decoded=decoded, generated=generated, plan=plan
+        pairs, folder, out, clip_folder=args.weights / "clip", decoded=decoded, paintings=painted, plan=plan
     )
     if not all(outcome.finished for outcome in outcomes.values()):
         return
     held_out = data.load("validation", 1_000, args.data)
-    measured = recipe.calibrate_and_measure(out, held_out, _reconstructed(args, "validation", 1_000))
+    measured = recipe.calibrate_and_measure(out, held_out, inputs.reconstructed(args, "validation", 1_000))
     figures = {f"{name} ({how})": v for how, values in measured.items() for name, v in values.items()}
     seconds = sum(_last_logged(folder / f"{part}.jsonl") for part in ("warm-up", "stage-1", "stage-2"))
     outcome = Outcome(plan.stage_1.steps, True, seconds)
@@ -146,27 +166,6 @@ def train_defender(args: argparse.Namespace) -> None:
 def _last_logged(path: Path) -> float:
     """Seconds of training at the last line of a log; 0 if there is none."""
     return float(json.loads(path.read_text().splitlines()[-1])["seconds"]) if path.exists() else 0.0
-
-
-def _painted(args: argparse.Namespace) -> NDArray[np.uint8]:
-    """Pictures by the finished generator, half of them from plain prompts, kept in the build folder."""
-    from contracts.records import CATEGORIES, GenerationRequest
-    from controller.generators.diffusers_pipeline import DiffusersGenerator
-    from tabletop import captions
-
-    path = args.build / "generator" / f"painted-{PAINTED}.npy"
-    if not path.exists():
-        rng = np.random.default_rng(PAINTING_SEED)
-        prompts = [
-            p
-            if rng.random() < 0.5
-            else captions.with_modifiers(p, [c for c in CATEGORIES if rng.random() < 0.6])
-            for p in captions.held_out_prompts(PAINTED, PAINTING_SEED)
-        ]
-        generator = DiffusersGenerator.load(args.weights / "generator", batch_size=25, exact=False)
-        requests = [GenerationRequest(p, PAINTING_SEED * 1_000_000 + i) for i, p in enumerate(prompts)]
-        np.save(path, data.stack(generator.generate(requests)))
-    return np.load(path)
 
 
 def _keep_freed_memory() -> None:
@@ -180,48 +179,10 @@ def _keep_freed_memory() -> None:
     libc.mallopt(trim_threshold, 1 << 30)
 
 
-def _bundled_clip(args: argparse.Namespace):  # type: ignore[no-untyped-def]
-    from transformers import CLIPModel, CLIPTokenizer
-
-    folder = args.weights / "clip"
-    if not (folder / "model.safetensors").exists():
-        raise CheckpointError(f"there is no CLIP under {folder}; train it first with: legion train clip")
-    model = CLIPModel.from_pretrained(folder, dtype="float32", attn_implementation="eager")
-    return model, CLIPTokenizer.from_pretrained(folder)
-
-
-def _autoencoder(args: argparse.Namespace):  # type: ignore[no-untyped-def]
-    from diffusers import AutoencoderKL
-
-    folder = args.build / "autoencoder" / "model"
-    if not folder.exists():
-        raise CheckpointError(
-            f"there is no autoencoder under {folder}; train it first with: legion train autoencoder"
-        )
-    return AutoencoderKL.from_pretrained(folder).eval()
-
-
-def _reconstructed(
-    args: argparse.Namespace, split: str, count: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Clean and flawed pictures of a split after the generator's autoencoder, kept in the build folder."""
-    from tabletop import autoencoder
-
-    path = args.build / "autoencoder" / f"world{data.WORLD}-{split}-{count}.npz"
-    if not path.exists():
-        pairs, vae = data.load(split, count, args.data), _autoencoder(args)
-        np.savez(
-            path,
-            clean=autoencoder.reconstruct(vae, pairs.clean),
-            flawed=autoencoder.reconstruct(vae, pairs.flawed),
-        )
-    stored = np.load(path)
-    return stored["clean"], stored["flawed"]
-
-
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "autoencoder": train_autoencoder,
     "clip": train_clip,
+    "geometry": train_geometry,
     "judge": train_judge,
     "scorer": train_scorer,
     "generator": train_generator,

@@ -143,3 +143,12 @@ def test_a_tfrecord_of_something_else(tmp_path):
         (tmp_path / "test.tfrecord").write_bytes(content)
         with pytest.raises(InvalidInput, match="record 0"):
             RichHF(tmp_path / "test.tfrecord", tmp_path)
+
+
+def test_chained_sets_keep_their_order_and_count_twice_when_given_twice():
+    from defender.datasets import Chained
+
+    chained = Chained("ab", "", "cd", "cd")  # type: ignore[arg-type]
+    assert [chained[i] for i in range(len(chained))] == list("abcdcd")
+    with pytest.raises(IndexError):
+        chained[6]

@@ -6,7 +6,7 @@ import pytest
 from contracts.errors import InvalidInput
 from tabletop import data
 from tabletop.flaws import render_pair
-from tabletop.scenes import SEED_RANGES
+from tabletop.scenes import SEED_RANGES, solid_count
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,8 @@ def test_round_trip(folder):
     stored = data.load("test", 8, folder)
     assert len(stored) == 8
     for i in range(8):
-        pair = render_pair(SEED_RANGES["test"][0] + i)
+        seed = SEED_RANGES["test"][0] + i
+        pair = render_pair(seed, objects=solid_count(seed))
         assert np.array_equal(stored.clean[i], pair.clean) and np.array_equal(stored.flawed[i], pair.flawed)
         assert stored.scenes[i] == pair.scene
         assert tuple(stored.flags[i]) == pair.flags
@@ -33,6 +34,12 @@ def test_round_trip(folder):
                 made.explanation,
                 made.category,
             )
+
+
+def test_another_world_is_not_taken_for_this_one(folder, monkeypatch):
+    monkeypatch.setattr(data, "WORLD", data.WORLD + 1)
+    with pytest.raises(InvalidInput, match="has 0 'test' pairs"):
+        data.load("test", 4, folder)
 
 
 def test_an_existing_shard_is_not_made_again(folder):

@@ -14,6 +14,7 @@ from defender.legion_defender import LegionDefender
 from defender.training.schedule import Schedule
 from tabletop import data, train_defender
 from tabletop.flaws import KINDS
+from tabletop.paintings import PaintedSamples, Painting
 from tabletop.scenes import ATTRIBUTE_SIZES, COLORS, SHAPES
 from tabletop.train_defender import HEAD_SIZES, Plan, TabletopSamples
 
@@ -29,7 +30,7 @@ def pairs(tmp_path_factory):
     usual = data.SHARD
     data.SHARD = 6
     try:
-        data._make_shard(("train", 0, folder, 64, 1))
+        data._make_shard(("train", 0, folder, 64))
         return data.load("train", 6, folder)
     finally:
         data.SHARD = usual
@@ -54,15 +55,18 @@ def test_samples_hold_clean_and_flawed_side_by_side(pairs):
 
 
 def test_whole_recipe_and_its_resume(pairs, tmp_path):
-    generated = np.zeros((4, 64, 64, 3), np.uint8)
+    asked = ("physics", "structure", "distortion")
+    made = [Painting(p, scene, asked) for p, scene in zip(pairs.flawed, pairs.scenes, strict=True)]
+    sound = [[np.zeros((64, 64), bool)] * len(scene.solids) for scene in pairs.scenes]
+    painted = (PaintedSamples(made[:4], sound[:4]), PaintedSamples(made[4:], [None] * len(made[4:])))
     build, out = tmp_path / "build", tmp_path / "out"
     outcomes = train_defender.train(
-        pairs, build, out, decoded=(pairs.clean, pairs.flawed), generated=generated, plan=PLAN
+        pairs, build, out, decoded=(pairs.clean, pairs.flawed), paintings=painted, plan=PLAN
     )
     assert list(outcomes) == ["warm-up", "stage-1", "stage-2"]
     before = load_file(out / "model.safetensors")
     again = train_defender.train(
-        pairs, build, out, decoded=(pairs.clean, pairs.flawed), generated=generated, plan=PLAN
+        pairs, build, out, decoded=(pairs.clean, pairs.flawed), paintings=painted, plan=PLAN
     )
     assert list(again) == ["stage-2"] and again["stage-2"].step == 2
     after = load_file(out / "model.safetensors")
