@@ -1,91 +1,19 @@
-"""A world of known truth for the inpainting loop: red squares are the flaws, and everything is counted.
-
-The painter fills what it may paint with gray, or leaves the flaw, as the seed decides; it also spoils every
-pixel outside the mask a little, as an autoencoder does.
-"""
+"""Tools, cases and a bank that can be interrupted, for the inpainting loop in the world of red squares."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-from loop_samples import CountingModifier, Scripted, dice
+from loop_samples import CountingModifier
+from red_squares import SIDE, GrayPainter, GrayTaste, SquareDefender, picture
 
-from contracts.records import CATEGORIES, Diagnosis, Finding, Score
-from controller import masks
 from controller.inpainting import InpaintingCase, InpaintingSettings, InpaintingTools
 from controller.region_gate import MeasuredGate, RegionGateSettings
 from controller.regions import RegionSettings
 from memory_bank.bank import SqlMemoryBank
 
-SIDE = 32
-GRAY = 120
-FLAW = (255, 0, 0)
+SHAPE = (SIDE, SIDE)
 REGIONS = RegionSettings(dilate_pixels=1, feather_pixels=1)
-
-
-def picture(*squares, side=SIDE, seed=0):
-    """A gray picture with a little noise and red squares (left, top, right, bottom)."""
-    image = np.random.default_rng(seed).integers(GRAY - 2, GRAY + 3, (side, side, 3)).astype(np.uint8)
-    for left, top, right, bottom in squares:
-        image[top:bottom, left:right] = FLAW
-    return image
-
-
-def flawed(image):
-    return (image[..., 0] > 200) & (image[..., 1] < 60)
-
-
-class SquareDefender(Scripted):
-    """Each red patch is a finding; its category depends on its place."""
-
-    def __init__(self) -> None:
-        super().__init__("square defender")
-
-    def diagnose(self, images):
-        self.count([image.tobytes() for image in images])
-        return [Diagnosis(tuple(self._finding(part) for part in masks.components(flawed(i)))) for i in images]
-
-    def _finding(self, part):
-        rows, _ = np.nonzero(part)
-        category = CATEGORIES[int(rows[0]) % 3]
-        return Finding(part, "the square", "it is red", category, 0.9)
-
-
-class GrayPainter(Scripted):
-    """Paints gray, or by the seed's chance red; remembers its requests and calls."""
-
-    native_size = (16, 16)
-    alignment = 4
-
-    def __init__(self, failures: int = 100) -> None:
-        super().__init__("gray painter")
-        self.failures = failures
-        self.requests: list = []
-
-    def inpaint(self, requests):
-        self.count([r.seed for r in requests])
-        self.requests += requests
-        return [self._paint(r) for r in requests]
-
-    def _paint(self, request):
-        image = np.where(request.image > 128, request.image - 3, request.image + 3).astype(np.uint8)
-        color = FLAW if dice(request.seed) < self.failures else (GRAY, GRAY, GRAY)
-        image[request.mask] = color
-        return image
-
-
-class GrayTaste(Scripted):
-    """The less red, the better; prompts are remembered."""
-
-    def __init__(self, name: str = "taste") -> None:
-        super().__init__(name)
-        self.prompts: list[str] = []
-
-    def score(self, images, prompts):
-        self.count([image.tobytes() for image in images])
-        self.prompts += prompts
-        return [Score(self.name, "1", 1.0 - float(flawed(image).mean())) for image in images]
 
 
 def inpainting_tools(**changes) -> InpaintingTools:

@@ -6,21 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from inpainting_samples import (
-    CASES,
-    GRAY,
-    SIDE,
-    GrayPainter,
-    GrayTaste,
-    SquareDefender,
-    bank_at,
-    contents,
-    differing,
-    flawed,
-    inpainting_tools,
-    picture,
-    settings,
-)
+from inpainting_samples import CASES, SHAPE, bank_at, contents, differing, inpainting_tools, settings
+from red_squares import GRAY, SIDE, GrayPainter, GrayTaste, SquareDefender, flawed, picture
 from region_samples import rectangle
 
 from contracts.errors import InvalidInput, ModelError, SettingsChanged
@@ -39,9 +26,6 @@ from controller.inpainting import (
 )
 from controller.region_gate import OpenGate
 from controller.steps import RoundFinished, RunFinished, StepFinished, StepStarted
-
-SHAPE = (SIDE, SIDE)
-CERTAIN = {"inpainter": lambda: GrayPainter(failures=0)}
 
 
 @pytest.fixture
