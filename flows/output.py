@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,14 @@ def _write_round(item: Round, load_image: ImageLoader, folder: Path) -> dict[str
         "scores": dict(score_table(item)),
         "accepted": item.verdict.accepted if item.verdict else None,
         "reason": item.verdict.reason if item.verdict else None,
+        "revision": _revision(item),
         "seconds": round(sum(item.seconds.values()), 3),
     }
+
+
+def _revision(item: Round) -> dict[str, Any] | None:
+    """The next prompt, why it is so, and what a language model took to write it; None if none follows."""
+    return None if item.revision is None else asdict(item.revision)
 
 
 def write_findings(findings: Sequence[Finding], folder: Path, stem: str) -> list[dict[str, Any]]:

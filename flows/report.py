@@ -16,7 +16,15 @@ from contracts.scores import difference
 from flows.charts import Point, curve
 from flows.output import ImageLoader, score_table
 from flows.pictures import anchor, color_of, mask_overlay, shown, shown_size, webp_uri
-from flows.wording import count, origin_words, outcome, reason_words, verdict_words, word_difference
+from flows.wording import (
+    count,
+    origin_words,
+    outcome,
+    reason_words,
+    revision_words,
+    verdict_words,
+    word_difference,
+)
 
 TEMPLATE = "report.html.j2"
 SHOWN_VERSIONS = ("legion-studio", "torch", "diffusers", "transformers", "prefect")
@@ -139,6 +147,7 @@ def _round_view(run: Run, item: Round, before: str, load_image: ImageLoader) -> 
         "verdict": words,
         "badge": {"rolled back": "back", "unfinished": "open"}.get(words, words),
         "reason": reason_words(item),
+        "revision": revision_words(item),
         "stop": item.verdict.stop if item.verdict else None,
         "seconds": f"{sum(item.seconds.values()):.1f} s",
         "steps": " · ".join(f"{step} {seconds:.2f} s" for step, seconds in item.seconds.items()),

@@ -55,6 +55,17 @@ def reason_words(item: Round) -> str:
     )
 
 
+def revision_words(item: Round) -> str:
+    """Why the next prompt is as it is, and what a language model took to write it; empty if none follows."""
+    if item.revision is None:
+        return ""
+    usage = item.revision.usage
+    if not usage.calls:
+        return item.revision.reason
+    money = f", ${usage.usd:.4f}" if usage.usd else ""
+    return f"{item.revision.reason} · {count(usage.calls, 'call')}, {usage.tokens:,} tokens{money}"
+
+
 def title_of(run: Run) -> str:
     """What a run is about: the person's words, or the defender's where a picture came without any."""
     return run.prompt or next((r.prompt for r in run.rounds if r.prompt), "a picture without a prompt")

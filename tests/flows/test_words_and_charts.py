@@ -10,13 +10,14 @@ from flow_samples import sample_run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.records import Revision, Round, Usage
 from controller.regeneration import STEPS
 from controller.steps import StepFinished
 from flows.charts import Point, curve, nice_ticks
 from flows.console import difference_text, note_unknown, share_done
 from flows.gallery import gallery, gallery_key, plain
 from flows.settings import prepare_prefect
-from flows.wording import listed, outcome, reason_words, verdict_words, word_difference
+from flows.wording import listed, outcome, reason_words, revision_words, verdict_words, word_difference
 
 
 @given(st.text("ab ,", max_size=30), st.text("ab ,", max_size=30))
@@ -119,3 +120,13 @@ def test_prefect_is_quiet_and_offline_unless_a_person_says_otherwise() -> None:
     loud: dict[str, str] = {}
     prepare_prefect(verbose=True, environ=loud)
     assert "PREFECT_LOGGING_LEVEL" not in loud
+
+
+def test_a_revision_says_who_wrote_it_and_what_that_took() -> None:
+    by_rule = Round(1, "a cone", 1, revision=Revision("a cone, lit", reason="added; by rule, because x"))
+    assert revision_words(by_rule) == "added; by rule, because x"
+    paid = Revision("a cone, lit", reason="light (m)", usage=Usage(2, 1_200, 90, 0.0004))
+    assert (
+        revision_words(Round(1, "a cone", 1, revision=paid)) == "light (m) · 2 calls, 1,290 tokens, $0.0004"
+    )
+    assert revision_words(Round(1, "a cone", 1)) == ""
