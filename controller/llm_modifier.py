@@ -38,6 +38,8 @@ MOST_REASON = 200
 LONGEST_TEXT = 300
 """Characters of one finding's explanation that are shown."""
 _EXAMPLES = "revision"
+_EXAMPLE_REASON = "This says what should be seen."
+"""Short: a weak model goes on and on where an example does."""
 
 _log = logging.getLogger(__name__)
 
@@ -197,7 +199,7 @@ class LanguageModelModifier:
         answer = {
             "prompt": revision.prompt,
             "addressed": list(range(1, len(findings) + 1)),
-            "reason": revision.reason,
+            "reason": _EXAMPLE_REASON,
         }
         said = json.dumps(answer, ensure_ascii=False)
         return [_user(self._request_text(request, findings)), {"role": "assistant", "content": said}]

@@ -24,7 +24,7 @@ from prompts.words import Words
 COPIED_WORDS = 4
 """So many words in a row out of a finding's explanation are a copy of it."""
 _INTRODUCING = {"a", "an", "another"}
-_MARKUP = re.compile(r"[{}<>\[\]|`\\]|https?:|\*\*|^\s*(?:#|-|\d+\.)\s")
+_MARKUP = re.compile(r"[{}<>\[\]()|`\\]|https?:|\*\*|^\s*(?:#|-|\d+\.)\s")
 
 
 def broken_rules(

@@ -115,6 +115,7 @@ LEGS = finding("the cat has five legs", "the cat")
         (f"{CONE}\nnatural shadow", CONE, [], "one line"),
         (f'{{"prompt": "{CONE}"}}', CONE, [], "plain text"),
         (f"{CONE}, see https://x.y", CONE, [], "plain text"),
+        (f"{CONE}, clean surface (structure)", CONE, [], "plain text"),
     ],
 )
 def test_each_rule_catches_its_fault(prompt, user, found, told):
