@@ -2,7 +2,8 @@
 
 The true answer is given, so the k-th [SEG] stands for the k-th artifact and nothing has to be matched. Then
 the network decodes the masks three times: each from its own [SEG]; from that of the next artifact of the same
-picture; from that of an artifact of the next picture. Equal figures would mean that masks ignore the text,
+picture; from that of an artifact of the next picture of the same group (another group may show the same scene
+again). Equal figures would mean that masks ignore the text,
 and that one mask per picture would do. Only pictures with two or more artifacts take part.
 """
 
@@ -35,7 +36,7 @@ def wanted(picture: Picture) -> bool:
 def look(defender: Defender, pictures: Sequence[Picture]) -> Iterator[Row]:
     """Decode the masks of all pictures three times. Raises InvalidInput unless the defender is a LEGION.
 
-    A picture alone in its batch has no next one, and its row has no "another picture".
+    A picture alone of its group in a batch has no next one, and its row has no "another picture".
     """
     if not isinstance(defender, LegionDefender):
         raise InvalidInput(
@@ -44,10 +45,11 @@ def look(defender: Defender, pictures: Sequence[Picture]) -> Iterator[Row]:
     model = defender.model
     inputs = Collator(model.config, defender.dialog)([picture.sample for picture in pictures]).inputs
     out = model(_on(inputs, model.device))
+    following = next_of_group([picture.group for picture in pictures])
     prompts = {
         OWN: torch.arange(len(out.owner_M), device=model.device),
         OTHER_ARTIFACT: next_of_same_owner(out.owner_M),
-        OTHER_PICTURE: next_owners(out.owner_M),
+        OTHER_PICTURE: next_owners(out.owner_M, following),
     }
     masks = {}
     for name, taken in prompts.items():
@@ -55,7 +57,7 @@ def look(defender: Defender, pictures: Sequence[Picture]) -> Iterator[Row]:
         masks[name] = model.all_full_size(low_res, out.owner_M, inputs.resized, inputs.original)
     for i, picture in enumerate(pictures):
         shown = {
-            name: found[i] for name, found in masks.items() if name != OTHER_PICTURE or len(pictures) > 1
+            name: found[i] for name, found in masks.items() if name != OTHER_PICTURE or following[i] != i
         }
         yield {**picture.head, **{name: _f1(picture, found) for name, found in shown.items()}}
 
@@ -101,16 +103,28 @@ def next_of_same_owner(owner_M: Tensor) -> Tensor:
     return torch.tensor(following, dtype=torch.long, device=owner_M.device)
 
 
-def next_owners(owner_M: Tensor) -> Tensor:
-    """For each mask one of the next picture: of the same rank, or as near to it as there is one."""
+def next_of_group(groups: Sequence[str]) -> list[int]:
+    """For each picture the next one of its group, the first one after the last; itself where it is alone."""
+    members: dict[str, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
+    following = {
+        i: after for same in members.values() for i, after in zip(same, same[1:] + same[:1], strict=True)
+    }
+    return [following[i] for i in range(len(groups))]
+
+
+def next_owners(owner_M: Tensor, following: Sequence[int]) -> Tensor:
+    """For each mask one of the picture that follows its own: of the same rank, or as near as there is one.
+
+    A picture whose follower has no mask keeps its own.
+    """
     owners = owner_M.tolist()
     members: dict[int, list[int]] = {}
     for i, owner in enumerate(owners):
         members.setdefault(owner, []).append(i)
-    order = list(members)
-    following = dict(zip(order, order[1:] + order[:1], strict=True))
     taken = []
     for i, owner in enumerate(owners):
-        others = members[following[owner]]
+        others = members.get(following[owner], members[owner])
         taken.append(others[min(members[owner].index(i), len(others) - 1)])
     return torch.tensor(taken, dtype=torch.long, device=owner_M.device)

@@ -1,5 +1,7 @@
 """Exchanging [SEG] embeddings: which one is taken, and what a network that ignores the text shows."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -23,7 +25,11 @@ def test_exchanging_stays_within_a_picture():
 
 def test_exchanging_between_pictures_takes_the_same_rank_of_the_next():
     owners = torch.tensor([0, 0, 0, 2, 3, 3])
-    assert guidance.next_owners(owners).tolist() == [3, 3, 3, 4, 0, 1]
+    assert guidance.next_owners(owners, [2, 1, 3, 0]).tolist() == [3, 3, 3, 4, 0, 1]
+
+
+def test_the_next_picture_is_one_of_the_same_group():
+    assert guidance.next_of_group(["a", "b", "a", "c", "b", "a"]) == [2, 4, 5, 3, 1, 0]
 
 
 def test_only_pictures_with_several_artifacts(pictures):
@@ -45,7 +51,8 @@ def test_own_and_exchanged_embeddings_of_a_network(model, dialog, pictures):
     rows = list(guidance.look(defender, several))
     assert [row["index"] for row in rows] == [p.index for p in several]
     assert all(len(row["own"]) == len(row["another picture"]) == 2 for row in rows)
-    assert "another picture" not in next(iter(guidance.look(defender, several[:1])))
+    apart = [replace(picture, group=str(i)) for i, picture in enumerate(several)]
+    assert not [row for row in guidance.look(defender, apart) if "another picture" in row]
     with torch.no_grad():  # a network whose masks ignore the text
         model.model.text_hidden_fcs[0][2].weight.zero_()
     figures = means(guidance.figures(list(guidance.look(defender, several))))
