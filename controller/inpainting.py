@@ -751,4 +751,5 @@ def _digest(pixels: Image | Mask | None) -> str | None:
     """What a record keeps of a picture or mask to know it again."""
     if pixels is None:
         return None
-    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+    content = repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()
+    return hashlib.sha256(content).hexdigest()[:16]

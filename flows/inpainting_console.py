@@ -34,7 +34,7 @@ def print_repairs(runs: Sequence[Run], names: Sequence[str], shapes: Sequence[tu
             console.print(_region_table(run))
         for line in _left_lines(run.rounds[-1].left_out if run.rounds else ()):
             console.print(Text(line))
-        console.print(Text(f"{repair_outcome(run)} May have changed: {area_words(run.support, shape)}."))
+        console.print(Text(f"{repair_outcome(run)} Allowed to change: {area_words(run.support, shape)}."))
 
 
 def print_preview(preview: Preview, name: str, shape: tuple[int, ...]) -> None:
@@ -59,7 +59,7 @@ def print_preview(preview: Preview, name: str, shape: tuple[int, ...]) -> None:
         support = plans[0].support
         for plan in plans[1:]:
             support = support | plan.support
-        console.print(Text(f"May change: {area_words(support, shape)}."))
+        console.print(Text(f"Allowed to change: {area_words(support, shape)}."))
     for line in _left_lines(preview.plan.left_out):
         console.print(Text(line))
     if not plans:
@@ -88,7 +88,7 @@ def _verdict(repair: Repair) -> Text:
 
 
 def _batch_table(runs: Sequence[Run], names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> Table:
-    table = _table("run", "picture", "rounds", "outcome", "may have changed")
+    table = _table("run", "picture", "rounds", "outcome", "allowed to change")
     for run, name, shape in zip(runs, names, shapes, strict=True):
         cells = [run.run_id, name, str(len(run.rounds)), repair_outcome(run), area_words(run.support, shape)]
         table.add_row(*map(Text, cells))

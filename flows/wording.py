@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from contracts.records import Diagnosis, Mask, Repair, Round, Run
+from controller.inpainting import scene_of
 
 
 class Piece(NamedTuple):
@@ -68,7 +69,7 @@ def revision_words(item: Round) -> str:
 
 def title_of(run: Run) -> str:
     """What a run is about: the person's words, or the defender's where a picture came without any."""
-    return run.prompt or next((r.prompt for r in run.rounds if r.prompt), "a picture without a prompt")
+    return scene_of(run) or "a picture not examined yet"
 
 
 def origin_words(diagnosis: Diagnosis) -> str:
@@ -124,7 +125,7 @@ def repair_outcome(run: Run) -> str:
 
 
 def area_words(mask: Mask | None, shape: tuple[int, ...]) -> str:
-    """How much of a picture may have changed: `312 of 4096 pixels (7.6 %)`."""
+    """How much of a picture may change: `312 of 4096 pixels (7.6 %)`."""
     inside = 0 if mask is None else int(mask.sum())
     total = shape[0] * shape[1]
     return f"{inside:,} of {total:,} pixels ({100 * inside / total:.1f} %)"

@@ -1,0 +1,311 @@
+"""`legion inpaint` from end to end, with scripted tools in the world of red squares."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from red_squares import GrayPainter, GrayTaste, SquareDefender, flawed, picture
+
+import flows
+from contracts.errors import InvalidInput
+from controller.inpainting import InpaintingTools
+from controller.modifiers import RuleBasedModifier
+from controller.region_gate import MeasuredGate, RegionGateSettings
+from flows.cli import main
+from flows.inpainting_jobs import InpaintingJob, make_job, requests_for, unique_stems
+from flows.profiles import load_profile
+from prompts import load_lexicon
+
+SQUARES = ((4, 4, 8, 8), (20, 20, 26, 25))
+PLAIN = ["--no-prefect", "--dilate", "1", "--feather", "1"]
+
+
+@pytest.fixture
+def tools(tmp_path, monkeypatch):
+    """`flows.assemble` hands out scripted tools, and the current folder is an empty one."""
+    made = InpaintingTools(
+        inpainter=GrayPainter(failures=0),
+        defender=SquareDefender(),
+        selection_scorer=GrayTaste(),
+        reporting_scorers=(GrayTaste("report"),),
+        modifier=RuleBasedModifier(load_lexicon("tabletop")),
+        gate=MeasuredGate(RegionGateSettings("taste", max_seam=40)),
+    )
+    module = types.ModuleType("flows.assemble")
+    module.inpainting_tools = lambda profile, steps, guidance: made
+    monkeypatch.setitem(sys.modules, "flows.assemble", module)
+    monkeypatch.setattr(flows, "assemble", module, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def saved(name, *squares, **options):
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Pillow.fromarray(picture(*squares)).save(path, **options)
+    return str(path)
+
+
+def run_json(capsys, *words, code=0):
+    assert main(["inpaint", *words, "--json"]) == code
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    return json.loads(out)
+
+
+def pixels(path):
+    return np.array(Pillow.open(path))
+
+
+def test_json_is_the_one_object_of_its_contract(tools, capsys):
+    name = saved("wall.png", *SQUARES)
+    (run,) = run_json(capsys, name, "--prompt", "a gray wall", *PLAIN)["runs"]
+    assert {"run_id", "input", "output", "support", "rounds", "report"} <= set(run)
+    assert Path(run["input"]) == Path(name).resolve() and run["output"].endswith("wall-repaired.png")
+    before, after, support = pixels(run["input"]), pixels(run["output"]), pixels(run["support"])
+    assert support.dtype == np.uint8 and set(np.unique(support)) == {0, 255}
+    assert np.array_equal(before[support == 0], after[support == 0])
+    assert flawed(before).any() and not flawed(after).any()
+    (first,) = run["rounds"]
+    assert first["accepted"] and first["stop"] == "no artifacts found" and len(first["outside"]) == 64
+    region = first["regions"][0]
+    assert region["accepted"] and region["prompt"].startswith("a gray wall") and region["chosen"] == 1
+    assert region["findings"][0]["phrase"] == "the square"
+    assert len(region["candidates"]) == 2 and region["candidates"][0]["seed"] > 0
+    assert Path(run["report"]).read_text().startswith("<!doctype html>")
+
+
+def test_the_source_map_lies_beside_the_result(tools, capsys):
+    (run,) = run_json(capsys, saved("wall.png", *SQUARES), *PLAIN)["runs"]
+    legend = json.loads(Path(run["sources"]).read_text())
+    layers = pixels(Path(run["sources"]).with_name(legend["map"]))
+    assert layers.shape == (32, 32) and set(np.unique(layers)) == {0, 1, 2}
+    changed = (pixels(run["input"]) != pixels(run["output"])).any(-1)
+    assert not (changed & (layers == 0)).any()
+    seeds = [c["seed"] for region in run["rounds"][0]["regions"] for c in region["candidates"]]
+    assert {entry["seed"] for entry in legend["layers"]} <= set(seeds)
+    assert legend["layers"][0]["model"] == "gray painter" and legend["layers"][0]["round"] == 1
+
+
+def test_a_person_sees_a_table_the_result_and_the_report(tools, capsys):
+    assert main(["inpaint", saved("wall.png", *SQUARES), *PLAIN, "--run-id", "one"]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.rstrip("\n").split("\n")
+    assert re.search(
+        r"2 repairs \(no artifacts found\)\. Allowed to change: \d+ of 1,024 pixels", captured.out
+    )
+    assert lines[-2].startswith("result: ") and Path(lines[-2].removeprefix("result: ")).is_file()
+    assert lines[-1].startswith("report: ") and "paint · round 1 · 4 regions" in captured.err
+
+
+def test_a_clean_picture_is_left_as_it_is_and_says_so(tools, capsys):
+    assert main(["inpaint", saved("clean.png"), *PLAIN]) == 0
+    assert "Left as it is (no artifacts found)." in capsys.readouterr().out
+    (out,) = Path("out").glob("*/clean-repaired.png")
+    assert np.array_equal(pixels("clean.png"), pixels(out)) and tools.inpainter.seen == []
+
+
+def test_a_dry_run_prints_the_plan_and_paints_nothing(tools, capsys):
+    name = saved("wall.png", *SQUARES)
+    assert main(["inpaint", name, *PLAIN, "--dry-run", "--out", "plan"]) == 0
+    out = capsys.readouterr().out
+    assert "the square" in out and "perfect shape" in out and "overlay: " in out
+    assert tools.inpainter.seen == [] and Path("plan/wall-plan.png").is_file()
+    (plan,) = run_json(capsys, name, *PLAIN, "--dry-run", "--out", "plan")["runs"]
+    assert len(plan["regions"]) == 2 and Path(plan["overlay"]).is_file()
+    assert (pixels(plan["support"]) > 0).sum() == sum(region["pixels"] for region in plan["regions"])
+    assert main(["runs"]) == 0 and "no runs yet" in capsys.readouterr().out
+
+
+def test_a_mask_and_a_protected_area_are_obeyed(tools, capsys):
+    name, mask, guard = (
+        saved("wall.png", *SQUARES),
+        np.zeros((32, 32), np.uint8),
+        np.zeros((32, 32), np.uint8),
+    )
+    mask[2:12, 2:12], guard[:6] = 255, 255
+    Pillow.fromarray(mask).save("mask.png")
+    Pillow.fromarray(guard).save("guard.png")
+    (run,) = run_json(capsys, name, "--mask", "mask.png", "--protect", "guard.png", *PLAIN)["runs"]
+    assert np.array_equal(pixels(run["support"]) > 0, (mask > 0) & (guard == 0))
+    changed = (pixels(run["input"]) != pixels(run["output"])).any(-1)
+    assert changed.any() and not changed[:6].any() and not changed[:, 12:].any()
+
+
+def test_a_folder_goes_on_past_what_cannot_be_read(tools, capsys):
+    saved("in/a.png", *SQUARES)
+    saved("in/b.jpg", quality=95)
+    Path("in/c.png").write_text("no picture")
+    Path("in/notes.txt").write_text("not asked for")
+    done = run_json(capsys, "in", *PLAIN, "--out", "here", code=1)
+    assert [Path(run["input"]).name for run in done["runs"]] == ["a.png", "b.jpg"]
+    assert [Path(item["input"]).name for item in done["failed"]] == ["c.png"]
+    assert Path("here/a-repaired.png").is_file() and Path("here/b-repaired.png").is_file()
+    main(["inpaint", "in", *PLAIN, "--out", "here"])
+    captured = capsys.readouterr()
+    assert "error: 1 of 3 pictures could not be used: c.png" in captured.err.rstrip().split("\n")[-1]
+    assert "left out: " in captured.err and "report: " in captured.out
+
+
+def test_lines_of_a_file_name_pictures_prompts_and_masks(tools, capsys):
+    saved("in/a.png", *SQUARES)
+    saved("in/b.png", SQUARES[0])
+    mask = np.zeros((32, 32), np.uint8)
+    mask[2:12, 2:12] = 255
+    Pillow.fromarray(mask).save("in/m.png")
+    lines = [{"image": "a.png", "prompt": "one wall", "mask": "m.png"}, {"image": "b.png", "seed": 5}]
+    Path("in/list.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\n")
+    first, second = run_json(capsys, "in/list.jsonl", "--prompt", "a wall", *PLAIN)["runs"]
+    assert (first["prompt"], second["prompt"]) == ("one wall", "a wall")
+    assert np.array_equal(pixels(first["support"]), mask)
+    assert first["rounds"][0]["left_out"][0]["reason"] == "outside the mask"
+
+
+def test_a_picture_gives_the_same_result_alone_and_in_a_folder(tools, capsys):
+    saved("in/a.png", SQUARES[0])
+    saved("in/b.png", *SQUARES)
+    tools.inpainter.failures = 128
+    (alone,) = run_json(capsys, "in/b.png", *PLAIN)["runs"]
+    _, together = run_json(capsys, "in", *PLAIN)["runs"]
+    assert Path(alone["output"]).read_bytes() == Path(together["output"]).read_bytes()
+
+
+def test_the_result_keeps_transparency_and_may_be_webp(tools, capsys):
+    layers = np.dstack([picture(*SQUARES), np.full((32, 32), 255, np.uint8)])
+    layers[:10, :10, 3] = 0
+    Pillow.fromarray(layers).save("cut.png")
+    (run,) = run_json(capsys, "cut.png", "--format", "webp", *PLAIN)["runs"]
+    after, support = pixels(run["output"]), pixels(run["support"])
+    assert run["output"].endswith(".webp") and after.shape == (32, 32, 4)
+    assert np.array_equal(after[support == 0], layers[support == 0])
+    assert np.array_equal(after[..., 3], layers[..., 3]) and not support[:10, :10].any()
+
+
+def test_the_same_id_goes_on_and_shows_the_same(tools, capsys):
+    name = saved("wall.png", *SQUARES)
+    (first,) = run_json(capsys, name, *PLAIN, "--run-id", "again")["runs"]
+    seen = len(tools.inpainter.seen)
+    (second,) = run_json(capsys, name, *PLAIN, "--run-id", "again")["runs"]
+    assert second["rounds"] == first["rounds"] and len(tools.inpainter.seen) == seen
+    saved("wall.png", SQUARES[0])
+    assert main(["inpaint", name, *PLAIN, "--run-id", "again"]) == 1
+    assert "began with other values: settings.picture was" in capsys.readouterr().err
+
+
+def test_runs_and_show_know_repaired_pictures(tools, capsys):
+    main(["inpaint", saved("wall.png", *SQUARES), *PLAIN, "--run-id", "known"])
+    capsys.readouterr()
+    assert main(["runs"]) == 0
+    out = capsys.readouterr().out
+    assert "known" in out and "inpainting" in out and "a photo of a square" in out
+    assert main(["runs", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (row["kind"], row["best"]) == ("inpainting", 1)
+    assert main(["show", "known", "--json", "--out", "shown"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    (original,) = Path("out").glob("*/wall-repaired.png")
+    assert np.array_equal(pixels(run["output"]), pixels(original))
+    assert np.array_equal(pixels(run["input"]), pixels("wall.png"))
+
+
+def test_ctrl_c_says_how_to_go_on(tools, capsys, monkeypatch):
+    def interrupted(requests):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tools.inpainter, "inpaint", interrupted)
+    assert main(["inpaint", saved("wall.png", *SQUARES), *PLAIN, "--run-id", "cut"]) == 130
+    assert "legion inpaint wall.png --no-prefect --dilate 1" in capsys.readouterr().err
+
+
+# --- bad input ----------------------------------------------------------------------------------------
+
+
+def fails(capsys, *words):
+    assert main(["inpaint", *words]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and captured.out == ""
+    return captured.err
+
+
+def test_what_is_not_there_or_no_picture_is_one_line(tools, capsys):
+    assert "nowhere.png does not exist" in fails(capsys, "nowhere.png", *PLAIN)
+    Path("text.png").write_text("no picture")
+    assert "text.png cannot be read" in fails(capsys, "text.png", *PLAIN)
+    Path("empty").mkdir()
+    assert "no picture in the folder empty" in fails(capsys, "empty", *PLAIN)
+    assert "required" in fails(capsys, *PLAIN)
+
+
+def test_a_mask_of_another_size_names_both(tools, capsys):
+    name = saved("wall.png", *SQUARES)
+    Pillow.fromarray(np.full((8, 9), 255, np.uint8)).save("mask.png")
+    assert "9x8 pixels and the picture 32x32" in fails(capsys, name, "--mask", "mask.png", *PLAIN)
+    Pillow.fromarray(np.zeros((32, 32), np.uint8)).save("mask.png")
+    assert "is empty" in fails(capsys, name, "--mask", "mask.png", *PLAIN)
+    assert tools.defender.seen == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--rounds", "0"], "--rounds is 0"),
+        (["--candidates", "99"], "--candidates is 99: choose a number from 1 to 16"),
+        (["--strength", "2"], "strength 2.0 cannot be used"),
+        (["--steps", "0"], "--steps is 0"),
+        (["--guidance-scale", "-1"], "--guidance-scale is -1.0"),
+        (["--min-confidence", "7"], "min confidence 7.0 cannot be used"),
+        (["--min-area", "0.5", "--max-area", "0.1"], "above max area"),
+        (["--dilate", "-3"], "dilate pixels -3 cannot be used"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--profile", "tabeltop"], "did you mean 'tabletop'?"),
+        (["--run-id", "../up"], "run id '../up' cannot be used"),
+        (["--prompt", "\0"], "prompt is empty"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_options_out_of_range_are_one_line(tools, capsys, words, told):
+    assert told in fails(capsys, saved("wall.png", *SQUARES), "--no-prefect", *words)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("{", "list.jsonl, line 2: not JSON"),
+        ("[]", "line 2: write an object with an image"),
+        ('{"image": "a.png", "promt": "x"}', "line 2: unknown key 'promt'"),
+        ('{"image": "a.png", "seed": "x"}', "line 2: seed must be"),
+        ('{"image": "a.png", "mask": 3}', "line 2: mask must be text"),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_named_by_its_number(tools, capsys, line, told):
+    saved("a.png")
+    Path("list.jsonl").write_text('{"image": "a.png"}\n' + line)
+    assert told in fails(capsys, "list.jsonl", *PLAIN)
+
+
+# --- jobs ---------------------------------------------------------------------------------------------
+
+
+def test_a_job_survives_the_way_through_json(tmp_path):
+    requests = requests_for([Path(saved(tmp_path / "a.png"))], "a wall", 3, None, None)
+    job = make_job("tabletop", load_profile("tabletop"), requests, "r", regions={"top_k": 2}, rounds=4)
+    assert InpaintingJob.from_parameters(json.loads(json.dumps(job.as_parameters()))) == job
+    assert (job.rounds, job.regions["top_k"], job.settings().regions.top_k) == (4, 2, 2)
+    assert job.candidates == load_profile("tabletop").inpainting.candidates
+
+
+def test_results_of_pictures_with_one_name_do_not_overwrite_each_other():
+    paths = [Path("x/a.png"), Path("y/a.jpg"), Path("a-2.png"), Path("b.png")]
+    assert unique_stems(paths) == ["a", "a-2", "a-2-2", "b"]
+
+
+def test_a_folder_without_pictures_is_no_job(tmp_path):
+    with pytest.raises(InvalidInput):
+        requests_for([tmp_path], "", 0, None, None)
