@@ -103,7 +103,8 @@ def _claims(finding: Finding, words: Words) -> list[tuple[str, ...]]:
 def _predicates(described: Sequence[str], words: Words) -> list[tuple[str, ...]]:
     """What something is said to be: "waxy" and "pale" in "the skin is waxy and pale". What it is doing is
     left out: "falling" comes in the right state too."""
-    found, is_open = [], False
+    found: list[tuple[str, ...]] = []
+    is_open = False
     for word in described:
         if word in words.copulas:
             is_open = True
