@@ -132,10 +132,24 @@ def test_hpsv2_reads_safetensors_too_and_signs_other_weights_otherwise(files, tm
     assert pickled.describe()["weights"] != plain.describe()["weights"]
 
 
-def test_a_prompt_is_mended_for_hpsv2(files):
-    scorer = load("hpsv2", files["hpsv2"])
-    one, other = scorer.score(IMAGES[:1] * 2, ["a red &amp;amp;  cone", "A RED & cone"])
-    assert one == other
+@pytest.mark.parametrize(
+    ("kind", "mended"), [("hpsv2", True), ("clipscore", True), ("pickscore", False), ("clip", False)]
+)
+def test_a_prompt_is_mended_where_the_original_does_it(files, kind, mended):
+    with_entity, plain = "&amp;amp; ball", "&  BALL"  # short: the small model reads few tokens
+    tokenize = load(kind, files[kind])._tokenize
+    assert (tokenize(with_entity) == tokenize(plain)) is mended
+
+
+def test_pictures_are_cut_where_the_original_cuts_them(files):
+    cuts = {kind: load(kind, files[kind]).describe().get("center") for kind in KINDS}
+    assert cuts == {
+        "clip": "floor",
+        "clipscore": "even",
+        "pickscore": "floor",
+        "hpsv2": None,
+        "imagereward": "even",
+    }
 
 
 @pytest.mark.parametrize(("kind", "limit"), [("hpsv2", 75), ("imagereward", 33)])
@@ -148,6 +162,25 @@ def test_a_prompt_that_is_too_long_is_cut_and_said_once(files, kind, limit, capl
     assert one == other
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2 and f"reads the first {limit} of 100 tokens" in said[0]
+
+
+def test_imagereward_pads_masks_and_normalizes(files):
+    import torch
+
+    from controller.scorers.preprocessing import Preprocessing
+    from controller.scorers.tensors import read_tensors
+
+    scorer = load("imagereward", files["imagereward"])
+    words = (files["imagereward"].parent / "vocab.txt").read_text().split()
+    tokens = [words.index(word) for word in ("[CLS]", "a", "red", "cone", "##s", "[SEP]")]
+    ids, mask = torch.zeros(1, 35, dtype=torch.long), torch.zeros(1, 35, dtype=torch.long)
+    ids[0, :6], mask[0, :6] = torch.tensor(tokens), 1
+    pixels = Preprocessing(48, "shortest", center="even")(IMAGES[1:2])
+    with torch.inference_mode():
+        raw = float(scorer._network(pixels, ids, mask))
+    (score,) = scorer.score(IMAGES[1:2], ["A red  cones"])
+    assert score.value == pytest.approx((raw - 0.16717362830052426) / 1.0333394966054072, abs=2e-6)
+    assert len(read_tensors(files["imagereward"])) == len(scorer._network.state_dict()) + 5
 
 
 def test_imagereward_reads_the_prompt_and_the_whole_table_of_weights(files):
