@@ -12,7 +12,7 @@ from PIL import ImageOps
 from contracts.errors import InvalidInput
 from contracts.records import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif")
 """Endings of picture files in a folder, in any case."""
 MAX_PIXELS = 64_000_000
 """A file that claims more is not decoded: it would fill the memory."""
@@ -38,7 +38,7 @@ def read_image(path: Path) -> Image:
         raise
     except PILImage.DecompressionBombError as error:
         raise InvalidInput(f"image {path} has too many pixels: use a smaller copy") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except Exception as error:  # on broken bytes each of the decoders raises what it stumbles over
         raise InvalidInput(f"image {path} cannot be read: not a picture file, or a broken one") from error
 
 

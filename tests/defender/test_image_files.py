@@ -106,6 +106,30 @@ def test_broken_files_are_refused_in_one_line(tmp_path, content, told):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP"])
+def test_flipped_bytes_are_read_or_refused_but_nothing_else(tmp_path, form, color):
+    whole = io.BytesIO()
+    Image.fromarray(color).save(whole, form)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        broken = np.frombuffer(whole.getvalue(), np.uint8).copy()
+        broken[rng.integers(0, min(len(broken), 300), 5)] = rng.integers(0, 256, 5)
+        (tmp_path / "a").write_bytes(broken.tobytes())
+        try:
+            assert read_image(tmp_path / "a").dtype == np.uint8
+        except InvalidInput as error:
+            assert "\n" not in str(error)
+
+
+def test_whatever_a_decoder_raises_is_one_line(tmp_path, monkeypatch):
+    def stumble(path):
+        raise RuntimeError("Failed to decode image: Missing or empty image item")
+
+    monkeypatch.setattr("defender.image_files.PILImage.open", stumble)
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        read_image(tmp_path / "a.avif")
+
+
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(InvalidInput, match="does not exist"):
         read_image(tmp_path / "a.png")
