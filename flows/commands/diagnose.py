@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--tiles",
-        type=int,
+        type=_zoom,
         nargs="?",
         const=DEFAULT_ZOOM,
         metavar="ZOOM",
@@ -65,6 +65,14 @@ def add(commands: Any) -> None:
     )
     add_out(parser, "out/diagnose-NAME")
     add_common(parser)
+
+
+def _zoom(word: str) -> int:
+    """The value of --tiles, which is a picture's name where that follows the option."""
+    try:
+        return int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number: name pictures before --tiles") from None
 
 
 def diagnose(arguments: argparse.Namespace, _words: Sequence[str]) -> int:

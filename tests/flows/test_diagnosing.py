@@ -182,3 +182,28 @@ def test_a_shrunk_mask_never_vanishes() -> None:
     reduced, (speck,) = shrunk(image, [small], 200)
     assert reduced.shape == (200, 100, 3) and speck.mask.shape == (200, 100)
     assert speck.mask[150, 70] and speck.mask.sum() == 1
+
+
+def test_a_picture_after_tiles_is_no_number(defender, capsys, folder) -> None:
+    code, _, told = run_folder(capsys, "--tiles", str(folder / "a.png"))
+    assert code == 1 and "name pictures before --tiles" in told and told.count("\n") == 1
+
+
+def test_options_reach_the_defender(scripted, capsys, folder, monkeypatch) -> None:
+    import flows.assemble
+
+    asked = {}
+    monkeypatch.setattr(
+        flows.assemble, "defender", lambda profile, **changes: asked.update(changes) or Scripted()
+    )
+    words = ["--tiles", "--defender", "elsewhere", "--dtype", "bfloat16", "--4bit", "--device", "cuda:1"]
+    assert main(["diagnose", str(folder / "a.png"), *words]) == 0
+    assert asked == {
+        "path": str(Path("elsewhere").resolve()),
+        "device": "cuda:1",
+        "dtype": "bfloat16",
+        "four_bit": True,
+        "tiles": 3,
+    }
+    asked.clear()
+    assert main(["diagnose", str(folder / "a.png")]) == 0 and asked == {}
