@@ -135,6 +135,10 @@ class Dialog:
         self.prompt = tuple(tokenizer.encode_with_image(self.prompt_text))
         self.with_answer = lru_cache(maxsize=100_000)(self._with_answer)
 
+    def __reduce__(self) -> tuple[type[Dialog], tuple[LegionConfig, Tokenizer]]:
+        """Pickled without what it remembers: a training's worker processes get one each."""
+        return Dialog, (self.config, self.tokenizer)
+
     def _with_answer(self, answer: str) -> Conversation:
         """Training ids and labels, cut at `max_text_tokens`."""
         ids = self.tokenizer.encode_with_image(f"{self.prompt_text} {answer}</s>")

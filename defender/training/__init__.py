@@ -4,7 +4,8 @@ schedule     how long, how fast, and which samples a step sees: pure functions o
 objectives   what each stage minimizes, as means over things that are counted
 heads        helpers that are thrown away after the training
 adapters     which parameters are trained: all, or the paper's low-rank adapters and full parts
-loop         the one loop, on accelerate: one process or many, and exact resume
+engine       processes and devices: accelerate, and what a device wants of the network
+loop         the one loop: one process or many, and exact resume
 state        what a resume needs, on disk
 reporting    log file, lines, progress bar, tracker
 stages       a stage = an objective run through the loop

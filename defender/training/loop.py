@@ -11,25 +11,26 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint as recompute
 from torch.utils.data import DataLoader, Dataset
-from transformers import PreTrainedModel
 
 from contracts.errors import InvalidInput, LegionError
 from defender.datasets import Batch, Collator, Samples
-from defender.model import Legion
 from defender.training import state as states
+from defender.training.engine import (
+    SHARDED,
+    make_accelerator,
+    save_memory,
+    suit_a_cpu,
+    tell_deepspeed,
+    to_device,
+)
 from defender.training.objectives import Metrics, Objective
 from defender.training.reporting import Reporter, check_tracker
 from defender.training.schedule import (
@@ -46,8 +47,6 @@ from defender.training.state import Standing
 Keep = Callable[[Mapping[str, Tensor]], None]
 """Told the network's weights, by LEGION's names, in the main process only."""
 
-SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
-
 
 @dataclass(frozen=True)
 class Extras:
@@ -59,6 +58,8 @@ class Extras:
     keep_last: Keep | None = None
     """Called once, when the run is finished."""
     tracker: str | None = None
+    origin: str = ""
+    """What the frozen weights are, such as a checkpoint's digest: a run is not resumed on others."""
 
 
 def run(
@@ -95,18 +96,21 @@ class _Run:
         self.name, self.objective, self.samples, self.collate = name, objective, samples, collate
         self.schedule, self.folder, self.extras = schedule, folder, extras
         folder.mkdir(parents=True, exist_ok=True)
-        self.accelerator = _accelerator(schedule, extras.tracker, folder)
+        self.accelerator = make_accelerator(schedule, extras.tracker, folder, objective.every_parameter_used)
         self.part_size = part_size(schedule, self.accelerator.num_processes)
         batch_indices(0, len(samples), schedule)  # says at once where there are too few samples
         if schedule.ema_decay and self.accelerator.distributed_type in SHARDED:
             raise InvalidInput("a moving average cannot be kept of a sharded network: set ema_decay = 0")
         if self.accelerator.device.type == "cpu":
-            _suit_a_cpu(objective)
+            suit_a_cpu(objective)
         if schedule.checkpointing:
             save_memory(objective.network)
         self.begun = {
             **essence(schedule),
             "samples": len(samples),
+            "origin": self.extras.origin,
+            "loss": dict(objective.judged),
+            "lora": asdict(objective.network.config.lora),
             "weights": [f"{n} {tuple(p.shape)}" for n, p in states.trained(objective).items()],
         }
         optimizer = torch.optim.AdamW(
@@ -116,7 +120,7 @@ class _Run:
             weight_decay=schedule.weight_decay,
             fused=True,
         )
-        _tell_deepspeed(self.accelerator, self.part_size)
+        tell_deepspeed(self.accelerator, self.part_size)
         self.model, self.optimizer = self.accelerator.prepare(objective, optimizer)
         self.standing = Standing()
         if schedule.ema_decay:
@@ -152,7 +156,7 @@ class _Run:
                 standing.step += 1
                 standing.window.append(metrics)
                 reporter.advance(standing.step, metrics["loss"])
-                if standing.step % schedule.log_every == 0:
+                if standing.step % schedule.log_every == 0 or standing.step == schedule.steps:
                     now = time.monotonic()
                     pace = (standing.step - logged[0]) * schedule.batch_size / (now - logged[1])
                     logged = (standing.step, now)
@@ -174,7 +178,7 @@ class _Run:
         accelerator, schedule = self.accelerator, self.schedule
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        parts = [_to(part, accelerator.device) for part in parts]
+        parts = [to_device(part, accelerator.device) for part in parts]
         counts = torch.stack([self.objective.counts(part) for part in parts])
         total = accelerator.reduce(counts.sum(0), reduction="sum")
         if not bool(total.any()):
@@ -244,7 +248,7 @@ class _Run:
             ):
                 # Every process runs as many parts as the others, the last ones perhaps for nothing.
                 batch = self.collate([samples[i] for i in indices or [0]])
-                batch = _to(batch, accelerator.device)
+                batch = to_device(batch, accelerator.device)
                 counts = self.objective.counts(batch) * bool(indices)
                 _, values = self.model(batch, 1.0, torch.ones_like(counts))
                 sums += torch.stack([values * counts, counts])
@@ -350,46 +354,6 @@ def validation_parts(size: int, part: int, process: int, processes: int) -> list
     return [range(min(start, size), min(start + part, size)) for start in starts]
 
 
-def save_memory(network: Legion) -> None:
-    """Gradient checkpointing of LLaMA, of CLIP, and of SAM's encoder where it is trained."""
-    network.model.gradient_checkpointing_enable({"use_reentrant": False})
-    encoder = network.model.grounding_encoder.image_encoder
-    if any(p.requires_grad for p in encoder.parameters()):
-        for block in encoder.blocks:
-            if not isinstance(block.forward, partial):
-                block.forward = partial(recompute, block.forward, use_reentrant=False)
-
-
-def _accelerator(schedule: Schedule, tracker: str | None, folder: Path) -> Accelerator:
-    """For one run. The stages of one process may differ in precision, so the last run's choice is dropped."""
-    AcceleratorState._reset_state()
-    return Accelerator(
-        mixed_precision="bf16" if schedule.bf16 else "no",
-        gradient_accumulation_steps=schedule.accumulation,
-        log_with=tracker,
-        project_dir=str(folder),
-        kwargs_handlers=[
-            # Of SAM and CLIP some layers are never run, and of a batch without an artifact no mask.
-            DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-        ],
-    )
-
-
-def _tell_deepspeed(accelerator: Accelerator, part: int) -> None:
-    """DeepSpeed wants the batch size of a process, which accelerate would read off a data loader."""
-    plugin = accelerator.state.deepspeed_plugin if accelerator.distributed_type in SHARDED else None
-    if plugin is not None:
-        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = part
-
-
-def _suit_a_cpu(objective: Objective) -> None:
-    """Plain matrix products, for fused attention's backward pass is slow there; no denormal numbers."""
-    torch.set_flush_denormal(True)  # underflowing gradients would cost a CPU ten times the arithmetic
-    for module in objective.modules():
-        if isinstance(module, PreTrainedModel):
-            module.set_attn_implementation("eager")
-
-
 def _whole(parts: list[Batch] | LegionError) -> list[Batch]:
     if isinstance(parts, LegionError):
         raise parts
@@ -400,16 +364,3 @@ def _mean(window: Sequence[Metrics]) -> Metrics:
     """Mean of each metric over the steps that have it."""
     names = dict.fromkeys(name for metrics in window for name in metrics)
     return {n: round(float(np.mean([m[n] for m in window if n in m])), 4) for n in names}
-
-
-def _to(value: Any, device: torch.device) -> Any:
-    """Every tensor of a batch on `device`; the batch itself where it is there already."""
-    if device.type == "cpu":
-        return value
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, tuple):
-        return tuple(_to(item, device) for item in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: _to(getattr(value, f.name), device) for f in fields(value)})
-    return value

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
@@ -28,14 +27,15 @@ from defender.datasets import Collator, Sample, Samples
 from defender.folders import PlainFolder, Subset, inspect
 from defender.model import Legion
 from defender.training.adapters import add_adapters, fold
+from defender.training.engine import processes
 from defender.training.loop import Extras, Keep
 from defender.training.reporting import check_tracker
-from defender.training.schedule import Outcome
+from defender.training.schedule import Outcome, Schedule, essence
 from defender.training.settings import Settings
 from defender.training.stages import train_joint, train_stage1, train_stage2
 
 SAMPLES, SETTINGS = "samples.json", "settings.json"
-UNANNOTATED = ("folder", "generators")
+UNANNOTATED = ("plain", "folders")
 """Formats that say nothing about what is wrong in a picture."""
 
 
@@ -95,8 +95,10 @@ class _Counting:
         return sample
 
 
-def train_network(source: Source, settings: Settings, out: Path, start: Path) -> Result:
+def train_network(source: Source, settings: Settings, out: Path, start: Path) -> Result | None:
     """Train one stage, or go on with it. `start` is used where the settings name no checkpoint.
+
+    None in the processes of a training other than its main one.
 
     Raises InvalidInput or CheckpointError, in one line, where data, settings or an earlier state in `out`
     cannot be used.
@@ -126,12 +128,14 @@ def train_network(source: Source, settings: Settings, out: Path, start: Path) ->
 
         return write
 
-    extras = Extras(held_out, keep(out / "best"), keep(out / "last"), settings.tracker)
+    extras = Extras(held_out, keep(out / "best"), keep(out / "last"), settings.tracker, loaded.digest)
     schedule = settings.schedule_for(len(samples))
-    if PartialState().is_main_process:
-        (out / SETTINGS).write_text(_settings_text(source, settings), encoding="utf-8")
+    if processes().is_main_process:
+        (out / SETTINGS).write_text(_settings_text(source, settings, schedule), encoding="utf-8")
     collate = Collator(model.config, dialog)
     outcome = _train(model, samples, collate, settings, schedule, out, extras)
+    if not processes().is_main_process:
+        return None
     best, last = out / "best", out / "last"
     return Result(
         outcome,
@@ -148,15 +152,18 @@ def _train(
     samples: Samples,
     collate: Collator,
     settings: Settings,
-    schedule: Any,
+    schedule: Schedule,
     out: Path,
     extras: Extras,
 ) -> Outcome:
     if settings.stage == "2":
         return train_stage2(model, samples, collate, schedule, out, extras=extras)
-    options: dict[str, Any] = {"trainable": settings.trainable, "mask_boost": 1.0, "extras": extras}
-    if settings.frozen_dtype == "bfloat16":
-        options["frozen_dtype"] = torch.bfloat16
+    options: dict[str, Any] = {
+        "trainable": settings.trainable,
+        "frozen_dtype": getattr(torch, settings.frozen_dtype),
+        "mask_boost": 1.0,
+        "extras": extras,
+    }
     if settings.stage == "1":
         return train_stage1(model, samples, collate, schedule, out, **options)
     weight = settings.loss.detection
@@ -197,7 +204,7 @@ def _inspected(samples: Samples, what: str, source: Source, out: Path) -> dict[s
     """Usable and broken samples, from OUT/samples.json or by reading each of them once."""
     path = out / SAMPLES
     label = f"{source.format} {source.root} {source.clean or ''} {what} {len(samples)}"
-    state = PartialState()
+    state = processes()
     if state.is_main_process and label not in _known(path):
         out.mkdir(parents=True, exist_ok=True)
         counting = _Counting(samples)
@@ -206,7 +213,7 @@ def _inspected(samples: Samples, what: str, source: Source, out: Path) -> dict[s
             task = bar.add_task(f"reading the {what}", total=len(samples))
             found = inspect(counting, lambda done: bar.update(task, completed=done))
         if found.broken:
-            console.print(found.report, markup=False, highlight=False)
+            console.print(found.report, markup=False, highlight=False, soft_wrap=True)
         facts = {"usable": found.usable, "broken": found.broken, "counts": counting.counts}
         partial = path.with_suffix(".tmp")
         partial.write_text(json.dumps({**_known(path), label: facts}), encoding="utf-8")
@@ -233,10 +240,15 @@ def _check_contents(counts: Mapping[str, int], settings: Settings, source: Sourc
         raise InvalidInput(
             f"detection needs real and generated pictures, and {source.root} has {counts['real']} real and "
             f"{counts['generated']} generated ones: add photographs with --clean FOLDER, or use the format "
-            "generators"
+            "folders"
         )
 
 
-def _settings_text(source: Source, settings: Settings) -> str:
-    facts = {"source": asdict(source), "settings": settings.model_dump()}
+def _settings_text(source: Source, settings: Settings, schedule: Schedule) -> str:
+    """What was asked for, the schedule as it came out of it."""
+    facts = {
+        "source": asdict(source),
+        "settings": settings.model_dump(exclude={"schedule"}),
+        "schedule": essence(schedule),
+    }
     return json.dumps(facts, indent=2, default=str) + "\n"

@@ -36,6 +36,8 @@ class Objective(nn.Module, ABC):
     """Names of the means, in the order of `counts`, `share` and the values."""
     judged: Mapping[str, float]
     """Weight of each term in the validation loss."""
+    every_parameter_used = False
+    """Of SAM and CLIP some layers are never run, and in a batch without an artifact no mask is decoded."""
     unusable = "the samples have nothing that this training could learn from"
     """What to say where a whole batch counts nothing at all."""
 
@@ -134,6 +136,7 @@ class Detection(Objective):
     """Stage 2: the head on CLIP's CLS feature alone is trained, real = 1, generated = 0."""
 
     terms = ("detection", "accuracy")
+    every_parameter_used = True
     unusable = "the detection stage needs samples that say whether they are real"
 
     def __init__(self, network: Legion) -> None:
@@ -150,8 +153,8 @@ class Detection(Objective):
     def forward(self, batch: Batch, progress: float, share: Tensor) -> tuple[Tensor, Tensor]:
         known_B = batch.is_real_B >= 0
         with torch.no_grad():
-            cls_BP, _ = self.network.look(batch.inputs.clip_B3SS[known_B])
-        loss, accuracy = detection_loss(self.network, cls_BP, batch.is_real_B[known_B])
+            cls_BP, _ = self.network.look(batch.inputs.clip_B3SS)
+        loss, accuracy = detection_loss(self.network, cls_BP[known_B], batch.is_real_B[known_B])
         return loss * share[0], _stack([loss, accuracy])
 
 

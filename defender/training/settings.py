@@ -66,7 +66,7 @@ class ScheduleSection(_Section):
     bf16: bool = True
     checkpointing: bool = False
     max_seconds: float = Field(default=math.inf, gt=0)
-    pause_after: float = Field(default=math.inf, gt=0)
+    pause_after: float = Field(default=math.inf, ge=0)
     save_every: float = Field(default=120.0, ge=0)
     log_every: int = Field(default=20, ge=1)
     validate_every: int = Field(default=100, ge=0)
@@ -120,7 +120,8 @@ class Settings(_Section):
     def schedule_for(self, samples: int) -> Schedule:
         """The stage's preset with this file's keys, over so many training samples.
 
-        Where no warm-up is given, it is the preset's, but at most a tenth of the steps.
+        Where they are not given, the warm-up is the preset's, but at most a tenth of the steps, and so is the
+        distance between two lines of the log.
         """
         given = self.schedule.model_dump(exclude_unset=True)
         epochs = given.pop("epochs", EPOCHS)
@@ -129,8 +130,11 @@ class Settings(_Section):
         if not schedule.steps:
             steps = max(1, round(epochs * max(1, samples // schedule.batch_size)))
             schedule = replace(schedule, steps=steps)
+        tenth = schedule.steps // 10
         if "warmup" not in given:
-            schedule = replace(schedule, warmup=min(schedule.warmup, schedule.steps // 10))
+            schedule = replace(schedule, warmup=min(schedule.warmup, tenth))
+        if "log_every" not in given:
+            schedule = replace(schedule, log_every=min(schedule.log_every, max(1, tenth)))
         return schedule
 
     @property

@@ -32,7 +32,7 @@ def test_a_file_and_what_was_said_on_top_of_it(tmp_path):
     )
     settings = read_settings(path, {"schedule": {"learning_rate": 0.5, "batch_size": None}, "tracker": None})
     assert settings.start == tmp_path / "weights/mine" and settings.lora_settings.alpha == 8
-    wanted = replace(PRESETS["1"], steps=7, learning_rate=0.5, warmup=0, validate_every=100)
+    wanted = replace(PRESETS["1"], steps=7, learning_rate=0.5, warmup=0, validate_every=100, log_every=1)
     assert settings.schedule_for(100) == wanted
 
 
