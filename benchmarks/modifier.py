@@ -111,10 +111,12 @@ def main() -> None:
     print(f"{chat.settings.model}, {len(WORLD)} prompts of the world and {len(TABLE)} of the table")
     print(f"| examples | passes at once | within {args.tries} tries | seconds per revision |")
     print("| --- | --- | --- | --- |")
-    results = {shown: measure(chat, shown, args.tries, args.show) for shown in (False, True)}
-    for shown, figures in results.items():
+    results = {}
+    for shown in (True, False):
+        figures = results[shown] = measure(chat, shown, args.tries, args.show)
         first, passed = (bootstrap(values).percent() for values in (figures.first, figures.passed))
-        print(f"| {'with' if shown else 'without'} | {first} | {passed} | {figures.seconds:.1f} |")
+        row = f"| {'with' if shown else 'without'} | {first} | {passed} | {figures.seconds:.1f} |"
+        print(row, flush=True)
     gain = [b - a for a, b in zip(results[False].passed, results[True].passed, strict=True)]
     print(f"gain by examples: {bootstrap(gain).points()}")
 

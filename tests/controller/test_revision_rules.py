@@ -64,6 +64,7 @@ def test_the_subject_is_kept(user, prompt):
         (CONE, "a red ball on a wooden table", ["red cone"]),
         (CONE, "a wooden cone on a red table", ["red cone", "wooden table"]),
         (CONE, "a red cube, a cone on a wooden table", ["red cone"]),
+        (CONE, "a red cube, cone on a wooden table", ["red cone"]),
         (CONE, "a red cube and cone on a wooden table", ["red cone"]),
         (CONE, "a red cone", ["wooden table"]),
         ("two cats", "a cat", ["two cats"]),

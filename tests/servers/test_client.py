@@ -40,6 +40,7 @@ def test_an_answer_comes_back_as_the_object_it_was(scripted_server):
         (send(200, '{"detail": "x"}'), "holds no choices"),
         (send(200, "[]"), "holds no choices"),
         (cut(), "cannot be reached or broke off"),
+        (send(200, " " * 4_100_000), "longer than any answer"),
     ],
 )
 def test_what_may_pass_is_tried_again_and_then_told_in_one_line(scripted_server, fault, told):
