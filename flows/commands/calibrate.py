@@ -125,6 +125,7 @@ def _said(evidence: Evidence, thresholds: Thresholds) -> dict[str, float | None]
 
 def _print(result: dict[str, Any], before: dict[str, float]) -> None:
     from flows.evaluating_console import print_table
+    from flows.wording import count
 
     lines = [
         (name.replace("_", " "), _text(before[name], 4), _text(value, 4))
@@ -134,7 +135,7 @@ def _print(result: dict[str, Any], before: dict[str, float]) -> None:
     print_table("thresholds, and what they make of these pictures", ("", "before", "after"), lines)
     print("On pictures that took no part: legion evaluate localization, legion evaluate detection.")
     if result["unreadable"]:
-        print(f"{len(result['unreadable'])} pictures cannot be read; no other took their place.")
+        print(f"Unreadable, and not replaced by others: {count(len(result['unreadable']), 'picture')}.")
     print(f"calibrated: {result['checkpoint']}")
 
 

@@ -20,6 +20,7 @@ from flows.commands.options import (
     add_out,
     add_profile,
     dataset_request,
+    load_defender,
     load_legion,
     waiting,
 )
@@ -74,7 +75,7 @@ def evaluate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     source, indices = open_source(request, painted=task.name == "detection")
     folder = prepare_folder(arguments.out or DEFAULT_OUT / f"evaluate-{task.name}-{request.format}")
     embedder = _embedder(arguments)
-    defender = load_legion(arguments)
+    defender = load_legion(arguments) if task.name == "guidance" else load_defender(arguments)
     subject = {
         "task": task.name,
         "format": request.format,
@@ -192,17 +193,18 @@ def _notes(task: Task, result: dict[str, Any]) -> list[str]:
     """What a reader of the table has to know, one sentence a line."""
     from defender.evaluation.embedding import HOW_TO_GET
     from defender.evaluation.tables import REMARKS
+    from flows.wording import count
 
     notes = [REMARKS["all"], *([REMARKS[task.name]] if task.name in REMARKS else [])]
     if task.name == "explanation":
         model = result.get("css_model")
         notes.append(f"CSS by {model}." if model else f"CSS is not computed: {HOW_TO_GET}.")
     if result["left_out"]:
-        notes.append(f"{result['left_out']} pictures have nothing to measure here and were left out.")
-    if result["unreadable"]:
-        notes.append(f"{len(result['unreadable'])} pictures cannot be read; no other took their place.")
-    if result["skipped_annotations"]:
-        notes.append(f"{len(result['skipped_annotations'])} annotations are unusable and were left out.")
+        notes.append(f"Left out, as there is nothing to measure: {count(result['left_out'], 'picture')}.")
+    if broken := result["unreadable"]:
+        notes.append(f"Unreadable, and not replaced by others: {count(len(broken), 'picture')}.")
+    if skipped := result["skipped_annotations"]:
+        notes.append(f"Left out, as it is unusable: {count(len(skipped), 'annotation')}.")
     notes += dict.fromkeys(f"{row['who']}: {row['source']}." for row in result["reported"])
     return notes
 

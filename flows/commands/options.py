@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from contracts.protocols import MemoryBank
+    from contracts.protocols import Defender, MemoryBank
     from defender.legion_defender import LegionDefender
     from flows.evaluating import Request
 
@@ -87,17 +87,26 @@ def dataset_request(arguments: argparse.Namespace) -> Request:
     return Request(arguments.format, arguments.dataset, arguments.split, arguments.limit, known)
 
 
-def load_legion(arguments: argparse.Namespace) -> LegionDefender:
-    """The LEGION that `--profile` and `add_checkpoint`'s options name."""
-    changes = {
-        "path": str(arguments.checkpoint.expanduser().resolve()) if arguments.checkpoint else None,
-        "device": arguments.device,
-    }
+def load_defender(arguments: argparse.Namespace) -> Defender:
+    """The defender that `--profile` and `add_checkpoint`'s options name."""
     with waiting("loading the defender"):
         from flows import assemble
 
-        given = {name: value for name, value in changes.items() if value is not None}
-        return assemble.legion(arguments.profile, **given)
+        return assemble.defender(arguments.profile, **_defender_changes(arguments))
+
+
+def load_legion(arguments: argparse.Namespace) -> LegionDefender:
+    """The same, as the LEGION itself: for those who look inside."""
+    with waiting("loading the defender"):
+        from flows import assemble
+
+        return assemble.legion(arguments.profile, **_defender_changes(arguments))
+
+
+def _defender_changes(arguments: argparse.Namespace) -> dict[str, str]:
+    path = str(arguments.checkpoint.expanduser().resolve()) if arguments.checkpoint else None
+    values = {"path": path, "device": arguments.device}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def waiting(what: str) -> Any:

@@ -1,0 +1,222 @@
+"""`legion evaluate`, `legion calibrate` and `legion tabletop` from end to end, with a scripted defender."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flows
+from contracts.errors import CheckpointError
+from contracts.records import Diagnosis, Finding
+from defender.checkpoint import Thresholds, save_thresholds
+from defender.datasets import Sample
+from defender.synthscars import export
+from flows.cli import main
+
+TOP = np.zeros((20, 20), bool)
+TOP[:10] = True
+
+
+class TopHalf:
+    """Says that the upper half of every picture that is not black floats, and that half of all are real."""
+
+    name = "top-half"
+    thresholds = Thresholds(min_area=0.125)
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.patience = 10**9
+
+    def diagnose(self, images):
+        self.asked += len(images)
+        if self.asked > self.patience:
+            raise KeyboardInterrupt
+        finding = Finding(TOP, "the red cone", "it floats", "physics", 1.0)
+        return [Diagnosis((finding,) if image.any() else (), 0.75, "") for image in images]
+
+    def inclinations(self, images):
+        return np.array([float(image.any()) for image in images]), None
+
+    def describe(self):
+        return {"name": self.name}
+
+
+@pytest.fixture
+def defender(tmp_path, monkeypatch):
+    made = TopHalf()
+    module = types.ModuleType("flows.assemble")
+    module.defender = module.legion = lambda profile, **changes: made
+    module.defender_folder = lambda profile, given: (
+        given or Path(flows.__file__).parents[1] / "tabletop/weights/x"
+    )
+    module.save_thresholds = save_thresholds
+    monkeypatch.setitem(sys.modules, "flows.assemble", module)
+    monkeypatch.setattr(flows, "assemble", module, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+@pytest.fixture
+def scars(tmp_path):
+    """Forty pictures, flawed and clean by turns; clean ones are black."""
+    finding = Finding(TOP, "the red cone", "it floats", "physics", 1.0)
+    samples = [
+        Sample(np.full((20, 20, 3), 200 * (i % 2), np.uint8), (finding,) if i % 2 else ()) for i in range(40)
+    ]
+    export(samples, tmp_path / "scars", "test")
+    return str(tmp_path / "scars")
+
+
+def run_json(capsys, *words: str) -> dict:
+    assert main([*words, "--json"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    return json.loads(out)
+
+
+def values(result: dict) -> dict[str, float]:
+    return {figure["figure"]: figure["value"] for figure in result["figures"]}
+
+
+def test_a_perfect_defender_is_called_perfect(defender, scars, capsys) -> None:
+    result = run_json(capsys, "evaluate", "localization", scars, "--format", "synthscars")
+    assert values(result)["mIoU"] == values(result)["F1"] == 1.0
+    assert values(result)["false alarms"] == 0.0
+    assert result["reported"] == []
+    table = Path(result["files"]["markdown"]).read_text()
+    assert "| F1 | 100.0 [100.0, 100.0] | 20 |" in table and "averaged over the pictures" in table
+    assert json.loads(Path(result["files"]["json"]).read_text())["figures"] == result["figures"]
+    assert len(Path(result["files"]["pictures"]).read_text().splitlines()) == 41
+
+
+def test_people_get_a_table_and_where_it_is(defender, scars, capsys, tmp_path) -> None:
+    words = ["evaluate", "localization", scars, "--format", "synthscars", "--markdown", "deep/table.md"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "│ F1 " in out and "markdown: deep/table.md" in out
+    assert (tmp_path / "deep" / "table.md").exists()
+
+
+def test_broken_pictures_are_counted_and_named(defender, scars, capsys) -> None:
+    (Path(scars) / "test" / "images" / "000003.png").write_bytes(b"not a picture")
+    assert main(["evaluate", "localization", scars, "--format", "synthscars"]) == 0
+    captured = capsys.readouterr()
+    assert "Unreadable, and not replaced by others: 1 picture." in captured.out
+    assert "000003.png" in captured.err
+    assert defender.asked == 39
+
+
+def test_ctrl_c_keeps_what_was_measured_and_the_same_command_goes_on(defender, scars, capsys) -> None:
+    words = ["evaluate", "localization", scars, "--format", "synthscars"]
+    defender.patience = 20
+    assert main(words) == 130
+    err = capsys.readouterr().err
+    assert "16 of 40" in err and "legion evaluate localization" in err
+    defender.asked, defender.patience = 0, 10**9
+    result = run_json(capsys, *words)
+    assert defender.asked == 24 and values(result)["F1"] == 1.0
+    assert values(run_json(capsys, *words)) == values(result) and defender.asked == 24 + 40
+
+
+def test_limit_takes_as_many(defender, scars, capsys) -> None:
+    result = run_json(capsys, "evaluate", "localization", scars, "--format", "synthscars", "--limit", "8")
+    assert defender.asked == 8 and result["pictures"] == 8 and result["of"] == 40
+
+
+def test_explanations_need_no_sentence_model(defender, scars, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("defender.evaluation.embedding.PACKAGED", "no_such_package")
+    words = ["evaluate", "explanation", scars, "--format", "synthscars"]
+    assert values(run_json(capsys, *words))["ROUGE-L"] == 1.0
+    assert main(words) == 0
+    assert "CSS is not computed: install one with pip install" in capsys.readouterr().out
+
+
+def test_detection_of_a_plain_folder_needs_its_label(defender, scars, capsys) -> None:
+    folder = str(Path(scars) / "test" / "images")
+    assert main(["evaluate", "detection", folder, "--format", "plain"]) == 1
+    assert "has a label that says real or generated" in capsys.readouterr().err
+    words = ["evaluate", "detection", folder, "--format", "plain", "--label", "generated"]
+    assert values(run_json(capsys, *words))["accuracy"] == 1.0
+    words = ["evaluate", "localization", folder, "--format", "plain", "--label", "real"]
+    assert values(run_json(capsys, *words)) == {"false alarms": 0.5}
+
+
+def test_robustness_shows_every_setting(defender, scars, capsys) -> None:
+    result = run_json(capsys, "evaluate", "robustness", scars, "--format", "synthscars", "--limit", "8")
+    assert {figure["group"] for figure in result["figures"]} >= {
+        "none",
+        "JPEG 20",
+        "noise 0.3",
+        "blur 15",
+        "worst",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("evaluate", "localization", "--format", "synthscars"), "needs the folder"),
+        (("evaluate", "localization", "nowhere", "--format", "tabletop"), "leave nowhere away"),
+        (("evaluate", "localization", "nowhere", "--format", "synthscars"), "nowhere"),
+        (("evaluate", "localization", "nowhere", "--format", "imagenet"), "imagenet"),
+        (("evaluate", "localization", "--format", "tabletop", "--limit", "0"), "--limit is 0"),
+        (("evaluate", "localization", "--format", "tabletop", "--label", "real"), "--label is for"),
+        (("evaluate", "localization", "--format", "tabletop", "--split", "tset"), "no split 'tset'"),
+        (("evaluate", "--format", "tabletop"), "TASK"),
+        (("calibrate", "--format", "tabletop"), "--out DIR calibrates a copy"),
+    ],
+)
+def test_wrong_words_are_answered_in_one_line(defender, capsys, words, said) -> None:
+    assert main(list(words)) == 1
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1 and "unexpected" not in err
+
+
+def test_calibration_writes_into_a_checkpoint_of_ones_own(defender, scars, capsys, tmp_path) -> None:
+    (tmp_path / "mine").mkdir()
+    words = ["calibrate", scars, "--format", "synthscars", "--split", "test", "--checkpoint", "mine"]
+    result = run_json(capsys, *words, "--false-alarms", "0")
+    written = Thresholds.from_json((tmp_path / "mine" / "thresholds.json").read_text())
+    assert written.artifact_probability == pytest.approx(1e-4) and written.min_area == 0.125
+    assert (
+        result["after"]["false alarms"] == 0.0 and result["after"]["flawed pictures given a finding"] == 1.0
+    )
+
+
+def test_calibration_of_a_copy_leaves_the_original_alone(defender, scars, capsys, tmp_path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    words = ["calibrate", scars, "--format", "synthscars", "--split", "test", "--checkpoint", "mine"]
+    assert main([*words, "--out", "copy"]) == 0
+    assert f"calibrated: {tmp_path / 'copy'}" in capsys.readouterr().out
+    assert sorted(p.name for p in (tmp_path / "copy").iterdir()) == ["config.json", "thresholds.json"]
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["config.json"]
+    assert main([*words, "--out", "copy"]) == 1
+    assert "copy exists already" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(defender, scars, capsys, tmp_path, monkeypatch) -> None:
+    def refuse(folder, thresholds):
+        raise CheckpointError("cannot write to it")
+
+    monkeypatch.setattr(flows.assemble, "save_thresholds", refuse)
+    (tmp_path / "mine").mkdir()
+    words = ["calibrate", scars, "--format", "synthscars", "--split", "test", "--checkpoint", "mine"]
+    assert main(words) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "error: cannot write to it"
+
+
+@pytest.mark.slow
+def test_export_writes_what_evaluate_reads(defender, capsys) -> None:
+    words = ["tabletop", "export", "--format", "synthscars", "world", "--scenes", "2"]
+    assert run_json(capsys, *words) == {"folder": "world/test", "pictures": 2}
+    assert main(words) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert main([*words[:-1], "0"]) == 1
+    with_clean = run_json(capsys, *words[:-2], "--with-clean", "--scenes", "1", "--split", "validation")
+    assert with_clean["pictures"] == 2
