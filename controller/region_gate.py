@@ -162,11 +162,14 @@ def severity_in(diagnosis: Diagnosis, area: Mask) -> float:
 
 
 def known(finding: Finding, earlier: Sequence[Finding]) -> bool:
-    """Is the finding what was found before, in place: does it overlap an earlier mask or lie half inside
-    one?"""
+    """Is the finding what was found before, in kind and place: does it overlap an earlier mask of its
+    category or lie half inside one? A smear where a bend was is no bend that shrank."""
     return any(
-        masks.iou(finding.mask, other.mask) >= KNOWN_IOU
-        or masks.inside(finding.mask, other.mask) >= KNOWN_INSIDE
+        finding.category == other.category
+        and (
+            masks.iou(finding.mask, other.mask) >= KNOWN_IOU
+            or masks.inside(finding.mask, other.mask) >= KNOWN_INSIDE
+        )
         for other in earlier
     )
 

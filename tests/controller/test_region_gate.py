@@ -12,6 +12,8 @@ from contracts.records import Diagnosis, Score
 from controller.region_gate import (
     Attempt,
     Look,
+    MeasuredGate,
+    OpenGate,
     RegionGateSettings,
     given_up,
     judge_region,
@@ -208,3 +210,18 @@ def test_an_area_a_person_drew_without_a_finding_must_stay_free_of_findings():
     assert judge_region(region, look(), look(), RULES).accepted
     assert not judge_region(region, look(), look(FLAW), RULES).accepted
     assert np.array_equal(region.core, FLAW.mask)
+
+
+def test_a_flaw_of_another_kind_in_its_place_is_new():
+    smear = finding(rectangle(SHAPE, 20, 20, 22, 22), 0.9, category="distortion")
+    verdict = judge(look(smear, FAR))
+    assert not verdict.accepted and "something new was found there (distortion" in verdict.reason
+    assert judge(look(finding(smear.mask, 0.9), FAR)).accepted
+
+
+def test_the_measured_gate_is_judge_region_and_the_open_one_no_gate_at_all():
+    before, after = look(FLAW, FAR), look(FLAW, FAR)
+    assert MeasuredGate(RULES).judge(REGION, before, after) == judge_region(REGION, before, after, RULES)
+    assert OpenGate().judge(REGION, before, after).accepted
+    assert MeasuredGate(RULES).describe() == {"name": "measured", **vars(RULES)}
+    assert OpenGate().describe() == {"name": "open"}
