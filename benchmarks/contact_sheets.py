@@ -1,6 +1,6 @@
 """The README's pictures: the world clean and flawed, the generator with other modifiers, runs of the loop.
 
-python benchmarks/contact_sheets.py          writes docs/pictures/*.png
+python -m benchmarks.contact_sheets          writes docs/pictures/*.png
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
-from regeneration import REPORTING_SEED, Bench, bundled_tools
 
+from benchmarks.bench import REPORTING_SEED, Bench, bundled_tools
 from contracts.records import CATEGORIES, Category, Image, Run
 from controller.regeneration import Case, RegenerationSettings, regenerate
 from memory_bank import open_memory_bank
@@ -52,10 +52,7 @@ def modifiers(bench: Bench) -> PILImage.Image:
         **{captions.MODIFIERS[c]: (c,) for c in CATEGORIES},
         "all three": CATEGORIES,
     }
-    rows = {
-        name: list(bench.paint([captions.with_modifiers(p, wanted) for p in bench.prompts], 1))
-        for name, wanted in variants.items()
-    }
+    rows = {name: list(bench.paint(wanted)) for name, wanted in variants.items()}
     return sheet(rows)
 
 

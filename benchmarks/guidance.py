@@ -1,17 +1,15 @@
 """How guidance moves flaws and fidelity: what the default profile's value was chosen by, on tuning seeds.
 
-python benchmarks/guidance.py
+python -m benchmarks.guidance
 """
 
 from __future__ import annotations
 
 import argparse
 
-from regeneration import Bench, bundled_tools
-
+from benchmarks.bench import Bench, bundled_tools
 from contracts.intervals import bootstrap
 from contracts.records import CATEGORIES
-from tabletop import captions
 
 TUNING_SEED = 101
 """Never used for a reported figure."""
@@ -30,9 +28,8 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- |")
     for scale in args.scales:
         bench = Bench(args.n, TUNING_SEED, bundled_tools(scale))
-        plain = bench.judged(bench.paint(bench.prompts, 1))
-        full = bench.judged(bench.paint([captions.with_modifiers(p, CATEGORIES) for p in bench.prompts], 1))
-        cells = [plain.flawed, full.flawed, *(j.object_right & j.color_right for j in (plain, full))]
+        plain, full = bench.judged(bench.paint()), bench.judged(bench.paint(CATEGORIES))
+        cells = [plain.flawed, full.flawed, plain.right, full.right]
         print(f"| {scale} | " + " | ".join(bootstrap(c).percent() for c in cells) + " |", flush=True)
 
 

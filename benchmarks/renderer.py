@@ -1,6 +1,6 @@
 """How many clean-and-flawed pairs one core renders in a second.
 
-python benchmarks/renderer.py
+python -m benchmarks.renderer
 """
 
 from __future__ import annotations

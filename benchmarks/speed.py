@@ -1,6 +1,6 @@
 """What a person waits for: `legion regenerate` from a warm install, and one batch against one by one.
 
-    python benchmarks/speed.py
+    python -m benchmarks.speed
 
 Wall seconds of whole commands, models loaded each time; peak memory of the command itself (Prefect's
 temporary server is another process and not counted). A run stops early where it would for a person.

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from contracts.records import CATEGORIES, Category
-from tabletop.scenes import COLORS, SHAPES, SURFACES, Scene, Solid
+from tabletop.scenes import COLORS, SHAPES, SURFACES, Color, Scene, Shape, Solid, Surface
 
 MODIFIERS: dict[Category, str] = {
     "physics": "natural shadow",
@@ -102,14 +102,28 @@ def vocabulary() -> list[str]:
     return sorted(words)
 
 
-def held_out_prompts(count: int, seed: int) -> list[str]:
-    """Plain prompts for measuring: distinct draws from the grammar, the same for the same seed."""
-    rng = np.random.default_rng([seed, 77])
-    combinations = [(c, s, f, m) for c in COLORS for s in SHAPES for f in SURFACES for m in (False, True)]
+def held_out_scenes(count: int, seed: int, solids: int = 1) -> list[Scene]:
+    """What to ask for when measuring: distinct draws of words from the grammar (then over again), the same
+    for the same seed. Places and sizes mean nothing.
+    """
+    rng = np.random.default_rng([seed, 77] if solids == 1 else [seed, 77, solids])
+    combinations: list[tuple[tuple[tuple[Color, Shape, bool], ...], Surface]]
+    if solids == 1:
+        combinations = [
+            (((c, s, m),), f) for c in COLORS for s in SHAPES for f in SURFACES for m in (False, True)
+        ]
+    else:
+        single = [(c, s, bool(rng.random() < 0.4)) for c in COLORS for s in SHAPES]
+        combinations = [((a, b), f) for a in single for b in single if a[0] != b[0] for f in SURFACES]
     order = rng.permutation(len(combinations))
-    prompts = []
-    for i in range(count):
-        color, shape, surface, shiny = combinations[order[i % len(order)]]
-        solid = Solid(shape, color, shiny, 0, 0, 1, 0)
-        prompts.append(f"{solid_phrase(solid)} on a {surface}")
-    return prompts
+    return [_asked_scene(*combinations[order[i % len(order)]]) for i in range(count)]
+
+
+def held_out_prompts(count: int, seed: int, solids: int = 1) -> list[str]:
+    """Plain prompts for measuring: the captions of `held_out_scenes`."""
+    return [scene_caption(scene) for scene in held_out_scenes(count, seed, solids)]
+
+
+def _asked_scene(things: Sequence[tuple[Color, Shape, bool]], surface: Surface) -> Scene:
+    solids = tuple(Solid(shape, color, shiny, 0, 0, 1, 0) for color, shape, shiny in things)
+    return Scene(solids, surface, (0.0, 0.0), (0.0, 1.0, 0.0), 0.5)

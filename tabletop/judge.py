@@ -19,15 +19,14 @@ from torch.nn import functional as F
 
 from contracts.errors import CheckpointError
 from contracts.records import CATEGORIES
-from tabletop.clip import attributes
 from tabletop.data import PairSet
-from tabletop.scenes import COLORS, SHAPES, SURFACES
+from tabletop.scenes import ATTRIBUTE_SIZES, attributes
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
 SCHEDULE = Schedule(steps=2_400, learning_rate=2e-3, seed=51, warmup=100, weight_decay=0.02, ema_decay=0.998)
 BATCH = 48
 PAIRS = 10_000
-_SIZES = (len(SHAPES), len(COLORS), len(SURFACES), len(CATEGORIES))
+_SIZES = (*ATTRIBUTE_SIZES, len(CATEGORIES))
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +34,12 @@ class Opinion:
     """What the judge thinks of N pictures."""
 
     shape: NDArray[np.int64]
-    """(N,) index into SHAPES."""
+    """(N,) index into SHAPES; of the solid on the left, if there are two."""
     color: NDArray[np.int64]
     surface: NDArray[np.int64]
+    second_shape: NDArray[np.int64]
+    """(N,) index into SHAPES of the solid on the right; len(SHAPES) where there is none."""
+    second_color: NDArray[np.int64]
     flaws: NDArray[np.float32]
     """(N, 3) probability of a flaw by category."""
 
@@ -48,7 +50,9 @@ class Opinion:
 
 
 class JudgeNetwork(nn.Module):
-    """Residual convolutions at 32, 16 and 8 pixels; mean and maximum pooling, because a flaw may be small."""
+    """Residual convolutions at 32, 16 and 8 pixels; mean and maximum of the left and of the right half,
+    because a flaw may be small and there may be two solids.
+    """
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
@@ -61,12 +65,14 @@ class JudgeNetwork(nn.Module):
             _Block(2 * w, 3 * w, 2),
             _Block(3 * w, 3 * w),
         )
-        self.heads = nn.ModuleList([nn.Linear(6 * w, n) for n in _SIZES])
+        self.heads = nn.ModuleList([nn.Linear(12 * w, n) for n in _SIZES])
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """(N, 3, 64, 64) in -1..1 -> logits of shape, color, surface (classes) and flaws (independent)."""
+        """(N, 3, 64, 64) in -1..1 -> logits of each of ATTRIBUTE_SIZES (classes) and of the flaws
+        (independent)."""
         h = self.stages(self.stem(x))
-        pooled = torch.cat([h.mean(dim=(2, 3)), h.amax(dim=(2, 3))], dim=1)
+        halves = h.chunk(2, dim=3)
+        pooled = torch.cat([f(half, dim=(2, 3)) for half in halves for f in (torch.mean, torch.amax)], dim=1)
         return [head(pooled).float() for head in self.heads]
 
 
@@ -104,14 +110,14 @@ def train_judge(
         images = np.where(through[:, None, None, None], decoded, rendered)
         logits = model(_augmented(images, rng))
         flags = torch.from_numpy((data.flags[index] & ~clean[:, None]).astype(np.float32))
-        value = 2 * F.binary_cross_entropy_with_logits(logits[3], flags)
-        for k in range(3):
+        value = 2 * F.binary_cross_entropy_with_logits(logits[-1], flags)
+        for k in range(len(ATTRIBUTE_SIZES)):
             value = value + F.cross_entropy(
                 logits[k], torch.from_numpy(labels[index, k]), label_smoothing=0.02
             )
         return value, {
             "shape": float((logits[0].argmax(1).numpy() == labels[index, 0]).mean()),
-            "flaws": float(((logits[3] > 0) == (flags > 0.5)).float().mean()),
+            "flaws": float(((logits[-1] > 0) == (flags > 0.5)).float().mean()),
         }
 
     outcome = train("judge", folder, model, loss, schedule)
@@ -155,10 +161,8 @@ def judge(model: JudgeNetwork, images: np.ndarray, batch: int = 250) -> Opinion:
             - 1
         )
         outputs.append(model(x))
-    shape, color, surface, flaws = (torch.cat([o[k] for o in outputs]) for k in range(4))
-    return Opinion(
-        shape.argmax(1).numpy(), color.argmax(1).numpy(), surface.argmax(1).numpy(), flaws.sigmoid().numpy()
-    )
+    *classes, flaws = (torch.cat([o[k] for o in outputs]) for k in range(len(_SIZES)))
+    return Opinion(*(logits.argmax(1).numpy() for logits in classes), flaws.sigmoid().numpy())
 
 
 def evaluate(model: JudgeNetwork, data: PairSet, pictures: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
@@ -167,9 +171,9 @@ def evaluate(model: JudgeNetwork, data: PairSet, pictures: tuple[np.ndarray, np.
     labels = np.array([attributes(s) for s in data.scenes])
     truth = [np.zeros_like(data.flags), data.flags]
     figures = {}
-    for k, (name, field) in enumerate((("shape", "shape"), ("color", "color"), ("surface", "surface"))):
-        figures[f"accuracy {name}"] = float(
-            np.mean([(getattr(o, field) == labels[:, k]).mean() for o in opinions])
+    for k, name in enumerate(("shape", "color", "surface", "second_shape", "second_color")):
+        figures[f"accuracy {name.replace('_', ' ')}"] = float(
+            np.mean([(getattr(o, name) == labels[:, k]).mean() for o in opinions])
         )
     for k, category in enumerate(CATEGORIES):
         p = np.concatenate([o.flaws[:, k] for o in opinions])
