@@ -7,11 +7,18 @@ pixel outside the mask a little, as an autoencoder does.
 from __future__ import annotations
 
 import hashlib
+import sys
+import types
 
 import numpy as np
 
+import flows
 from contracts.records import CATEGORIES, Diagnosis, Finding, Score
 from controller import masks
+from controller.inpainting import InpaintingTools
+from controller.modifiers import RuleBasedModifier
+from controller.region_gate import MeasuredGate, RegionGateSettings
+from prompts import load_lexicon
 
 SIDE = 32
 GRAY = 120
@@ -101,3 +108,23 @@ class GrayTaste(Counting):
         self.count([image.tobytes() for image in images])
         self.prompts += prompts
         return [Score(self.name, "1", 1.0 - float(flawed(image).mean())) for image in images]
+
+
+def square_tools() -> InpaintingTools:
+    """Tools that repair every square at the first try."""
+    return InpaintingTools(
+        inpainter=GrayPainter(failures=0),
+        defender=SquareDefender(),
+        selection_scorer=GrayTaste(),
+        reporting_scorers=(GrayTaste("report"),),
+        modifier=RuleBasedModifier(load_lexicon("tabletop")),
+        gate=MeasuredGate(RegionGateSettings("taste", max_seam=40)),
+    )
+
+
+def assemble(monkeypatch, tools: InpaintingTools) -> None:
+    """Let `flows.assemble` hand out these tools."""
+    module = types.ModuleType("flows.assemble")
+    module.inpainting_tools = lambda profile, steps, guidance: tools  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "flows.assemble", module)
+    monkeypatch.setattr(flows, "assemble", module, raising=False)

@@ -190,6 +190,14 @@ def test_what_failed_in_a_persons_mask_is_tried_again_and_the_rest_is_not(bank):
     assert run.rounds[-1].verdict.stop == MASK_DONE and not flawed(bank.image(run.result)).any()
 
 
+def test_a_part_of_a_persons_mask_in_which_a_flaw_is_still_found_is_painted_again(bank):
+    case = replace(CASES[0], mask=rectangle(SHAPE, 2, 2, 10, 10))
+    tools = inpainting_tools(inpainter=GrayPainter(failures=256), gate=OpenGate())
+    run = one(bank, case, tools, rounds=5)
+    assert [repair.accepted for repair in repairs_of(run)] == [True, True]
+    assert run.rounds[-1].verdict.stop == NOTHING_TO_TRY
+
+
 def test_findings_outside_a_persons_mask_are_left_alone(bank):
     case = replace(CASES[0], mask=rectangle(SHAPE, 2, 2, 10, 10))
     run = one(bank, case, inpainting_tools(inpainter=GrayPainter(failures=0)))
@@ -327,6 +335,25 @@ def test_a_candidate_that_leaves_less_to_find_goes_before_a_prettier_one(bank):
     assert repair.chosen == 1
 
 
+def test_a_tint_of_the_painter_is_taken_out_unless_it_is_asked_for(bank):
+    class Tinted(GrayPainter):
+        """Everything is a little lighter, the context it was shown included."""
+
+        def _paint(self, request):
+            image = request.image.copy()
+            image[request.mask] = GRAY
+            return np.clip(image.astype(int) + 20, 0, 255).astype(np.uint8)
+
+    tools = inpainting_tools(inpainter=Tinted(), gate=OpenGate())
+    means = []
+    for match_colors in (True, False):
+        case = replace(CASES[0], run_id=f"tint-{match_colors}")
+        run = one(bank, case, tools, rounds=1, match_colors=match_colors)
+        core = np.logical_or.reduce([repair.plan.core for repair in run.rounds[0].repairs])
+        means.append(bank.image(run.result)[core].mean())
+    assert abs(means[0] - GRAY) < 4 and means[1] > GRAY + 15
+
+
 def test_without_a_gate_everything_stays(bank):
     run = one(bank, tools=inpainting_tools(inpainter=GrayPainter(failures=256), gate=OpenGate()), rounds=1)
     assert all(repair.accepted for repair in run.rounds[0].repairs)
@@ -376,6 +403,16 @@ def test_the_painter_is_told_the_words_the_record_keeps(bank):
     run = one(bank, tools=tools, rounds=1, candidates=1, strength=0.75)
     assert [r.prompt for r in tools.inpainter.requests] == [x.prompt for x in run.rounds[0].repairs]
     assert {r.strength for r in tools.inpainter.requests} == {0.75}
+
+
+def test_quality_words_go_to_the_painter_and_not_to_the_scorers(bank):
+    tools = inpainting_tools()
+    words = settings(rounds=1, quality="fine detail")
+    (run,) = inpaint(CASES[:1], tools, bank, words)
+    assert all(r.prompt.startswith("a gray wall, fine detail, ") for r in tools.inpainter.requests)
+    assert set(tools.selection_scorer.prompts) == {"a gray wall"}
+    (shown,) = preview(CASES[:1], tools, words)
+    assert list(shown.prompts) == [repair.prompt for repair in run.rounds[0].repairs]
 
 
 # --- stop and go on -----------------------------------------------------------------------------------

@@ -4,44 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from red_squares import GrayPainter, GrayTaste, SquareDefender, flawed, picture
+from red_squares import assemble, flawed, picture, square_tools
 
-import flows
 from contracts.errors import InvalidInput
-from controller.inpainting import InpaintingTools
-from controller.modifiers import RuleBasedModifier
-from controller.region_gate import MeasuredGate, RegionGateSettings
 from flows.cli import main
 from flows.inpainting_jobs import InpaintingJob, make_job, requests_for, unique_stems
 from flows.profiles import load_profile
-from prompts import load_lexicon
 
 SQUARES = ((4, 4, 8, 8), (20, 20, 26, 25))
-PLAIN = ["--no-prefect", "--dilate", "1", "--feather", "1"]
+PLAIN = ["--no-prefect", "--dilate", "1", "--feather", "1", "--candidates", "2"]
 
 
 @pytest.fixture
 def tools(tmp_path, monkeypatch):
     """`flows.assemble` hands out scripted tools, and the current folder is an empty one."""
-    made = InpaintingTools(
-        inpainter=GrayPainter(failures=0),
-        defender=SquareDefender(),
-        selection_scorer=GrayTaste(),
-        reporting_scorers=(GrayTaste("report"),),
-        modifier=RuleBasedModifier(load_lexicon("tabletop")),
-        gate=MeasuredGate(RegionGateSettings("taste", max_seam=40)),
-    )
-    module = types.ModuleType("flows.assemble")
-    module.inpainting_tools = lambda profile, steps, guidance: made
-    monkeypatch.setitem(sys.modules, "flows.assemble", module)
-    monkeypatch.setattr(flows, "assemble", module, raising=False)
+    made = square_tools()
+    assemble(monkeypatch, made)
     monkeypatch.chdir(tmp_path)
     return made
 
@@ -116,10 +99,11 @@ def test_a_dry_run_prints_the_plan_and_paints_nothing(tools, capsys):
     name = saved("wall.png", *SQUARES)
     assert main(["inpaint", name, *PLAIN, "--dry-run", "--out", "plan"]) == 0
     out = capsys.readouterr().out
-    assert "the square" in out and "perfect shape" in out and "overlay: " in out
+    assert "physics: the square" in out and "a photo of a square" in out and "overlay: " in out
     assert tools.inpainter.seen == [] and Path("plan/wall-plan.png").is_file()
     (plan,) = run_json(capsys, name, *PLAIN, "--dry-run", "--out", "plan")["runs"]
     assert len(plan["regions"]) == 2 and Path(plan["overlay"]).is_file()
+    assert all(region["prompt"].startswith("a photo of a square, ") for region in plan["regions"])
     assert (pixels(plan["support"]) > 0).sum() == sum(region["pixels"] for region in plan["regions"])
     assert main(["runs"]) == 0 and "no runs yet" in capsys.readouterr().out
 
