@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from defender.training.schedule import Schedule
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 """Ways to train in which no process holds the whole network."""
 
+PATIENCE = timedelta(hours=4)
+"""How long processes wait for each other: the main one alone reads a whole data set for broken pictures."""
+
 
 def processes() -> PartialState:
     """This process's place among those of the training.
@@ -28,7 +32,7 @@ def processes() -> PartialState:
     accelerate has to be told where there is no accelerator: started by torchrun on a CPU, the processes would
     otherwise not know of each other, and each train alone.
     """
-    return PartialState(cpu=_on_a_cpu())
+    return PartialState(cpu=_on_a_cpu(), timeout=PATIENCE)
 
 
 def make_accelerator(
