@@ -184,8 +184,9 @@ def given_up(attempts: Sequence[Attempt], tries: int) -> list[Mask]:
 
 
 def tries_of(core: Mask, attempts: Sequence[Attempt]) -> int:
-    """How often this region (H, W) has been painted."""
-    return sum(masks.same_region(core, a.core) or masks.same_region(a.core, core) for a in attempts)
+    """In how many rounds this region (H, W) has been painted: two that overlap in one round are one try."""
+    same = (a for a in attempts if masks.same_region(core, a.core) or masks.same_region(a.core, core))
+    return len({attempt.round for attempt in same})
 
 
 def _outside_changed(old: _Complete, new: _Complete) -> str | None:

@@ -183,8 +183,13 @@ def test_a_flaw_that_comes_back_after_accepted_repairs_is_given_up_too():
 
 def test_the_number_of_tries_is_a_setting():
     one = [attempt(10, 10, 20, 20)]
+    twice = [*one, attempt(10, 10, 20, 20, index=2)]
     assert len(given_up(one, 1)) == 1
-    assert given_up(one * 2, 3) == []
+    assert given_up(twice, 3) == [] and len(given_up(twice, 2)) == 2
+
+
+def test_regions_that_overlap_in_one_round_are_one_try_each():
+    assert given_up([attempt(10, 10, 20, 20), attempt(10, 11, 20, 20)], 2) == []
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_a_dry_run_prints_the_plan_and_paints_nothing(tools, capsys):
     name = saved("wall.png", *SQUARES)
     assert main(["inpaint", name, *PLAIN, "--dry-run", "--out", "plan"]) == 0
     out = capsys.readouterr().out
-    assert "physics: the square" in out and "a photo of a square" in out and "overlay: " in out
+    assert ": the square" in out and "a photo of a square" in out and "overlay: " in out
     assert tools.inpainter.seen == [] and Path("plan/wall-plan.png").is_file()
     (plan,) = run_json(capsys, name, *PLAIN, "--dry-run", "--out", "plan")["runs"]
     assert len(plan["regions"]) == 2 and Path(plan["overlay"]).is_file()
