@@ -115,6 +115,10 @@ class MemoryBank(Protocol):
         """The latest runs, newest first."""
         ...
 
+    def keep_job(self, run_id: str, parameters: Mapping[str, object]) -> None:
+        """Keep what a person asked for, as plain values; the first word stands."""
+        ...
+
     def open_round(self, run_id: str, index: int, prompt: str, seed: int) -> Round: ...
 
     def commit_image(self, run_id: str, index: int, image: Image, seconds: float) -> str:

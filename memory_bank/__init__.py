@@ -2,9 +2,12 @@
 
 places.py   where the database and the store live, from arguments, environment and defaults
 tables.py   the rows
+schema.py   which tables a database has, and how it gets those of this version; migrations/ has the scripts
 database.py connections and transactions: WAL, waiting for locks, schema version, one-line errors
 store.py    pictures and masks under the digest of their pixels
 lease.py    who holds a run, and is that process still alive
+listing.py  runs at a glance: filtered, sorted, summed up
+upkeep.py   what is lost, what nobody names any more, where a picture belongs
 settings.py may this run be taken up again with these values
 bank.py     the MemoryBank protocol over all of these
 """

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar, get_args
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,14 +48,17 @@ from contracts.records import (
     Usage,
     Verdict,
 )
-from memory_bank.database import Database
+from memory_bank.database import Database, Opening
 from memory_bank.lease import LEASE_SECONDS, LeaseKeeper, describe, is_live, is_ours, new_holder
+from memory_bank.listing import RunFilter, RunSummary, summaries
 from memory_bank.places import database_url, store_root
+from memory_bank.schema import revision_of
 from memory_bank.settings import KINDS, check_run_id, check_seed, check_text, difference, plain
-from memory_bank.store import ContentStore
+from memory_bank.store import ContentStore, Stored, pixel_digest
 from memory_bank.tables import (
     CandidateRow,
     FindingRow,
+    JobRow,
     LeftOutRow,
     RegionRow,
     ResultRow,
@@ -67,29 +70,48 @@ from memory_bank.tables import (
     StepRow,
     VerdictRow,
 )
+from memory_bank.upkeep import (
+    Named,
+    Place,
+    Progress,
+    check_database,
+    check_idle,
+    lost,
+    no_progress,
+    places,
+    references,
+    unreferenced,
+)
 
 T = TypeVar("T")
 
 
-def open_memory_bank(url: str | None = None, images: str | None = None) -> SqlMemoryBank:
+def open_memory_bank(
+    url: str | None = None, images: str | None = None, opening: Opening = "use"
+) -> SqlMemoryBank:
     """The memory bank at a database URL and an image store, by default the user's own.
 
     `url` falls back to LEGION_DATABASE_URL, then to a SQLite file under LEGION_HOME or the user's data
-    directory; `images` (a folder or fsspec URL) falls back to `store` beside that file. Raises
+    directory; `images` (a folder or fsspec URL) to LEGION_STORE_URL, then to `store` beside that file. Raises
     MemoryBankError, InvalidInput.
     """
-    return SqlMemoryBank(url, images)
+    return SqlMemoryBank(url, images, opening=opening)
 
 
 class SqlMemoryBank:
     """Every step kept, once. May be shared by the threads of a process; processes open their own."""
 
     def __init__(
-        self, url: str | None = None, images: str | None = None, *, lease_seconds: float = LEASE_SECONDS
+        self,
+        url: str | None = None,
+        images: str | None = None,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        opening: Opening = "use",
     ) -> None:
         """Arguments as of `open_memory_bank`; a lease expires `lease_seconds` after its last renewal."""
         address = database_url(url)
-        self._database = Database(address)
+        self._database = Database(address, opening)
         self._store = ContentStore(store_root(images, address))
         self._lease_seconds = lease_seconds
         self._keeper = LeaseKeeper(self._renew, lease_seconds / 3)
@@ -122,15 +144,7 @@ class SqlMemoryBank:
 
     def load(self, run_id: str) -> Run:
         """The run with all that was committed, masks included. Raises RunNotFound, MemoryBankError."""
-        check_run_id(run_id)
-
-        def work(session: Session) -> Run:
-            row = session.scalar(_whole_runs().where(RunRow.run_id == run_id))
-            if row is None:
-                raise _not_found(run_id)
-            return _run(row, self._store)
-
-        return self._database.read(work)
+        return self._read_run(run_id, self._store)
 
     def runs(self, limit: int = 50) -> list[Run]:
         """The latest runs, newest first.
@@ -156,6 +170,91 @@ class SqlMemoryBank:
             _held_run(session, run_id).status = status
 
         self._database.write(work)
+
+    def summaries(self, wanted: RunFilter) -> list[RunSummary]:
+        """Runs at a glance, as the filter says."""
+        return self._database.read(lambda session: summaries(session, wanted))
+
+    def keep_job(self, run_id: str, parameters: Mapping[str, object]) -> None:
+        """Keep what was asked for, as JSON; the first word stands. Raises InvalidInput."""
+        check_run_id(run_id)
+        values = plain(parameters)
+
+        def work(session: Session) -> None:
+            if session.scalar(select(JobRow.id).where(JobRow.run_id == run_id)) is None:
+                session.add(JobRow(run_id=run_id, parameters=values))
+
+        with contextlib.suppress(IntegrityError):  # another process was faster
+            self._database.write(work)
+
+    def job(self, run_id: str) -> dict[str, Any] | None:
+        """What was asked for; None if the run was begun without a word about it."""
+        wanted = select(JobRow.parameters).where(JobRow.run_id == check_run_id(run_id))
+        return self._database.read(lambda session: session.scalar(wanted))
+
+    def outline(self, run_id: str) -> Run:
+        """The run as in a listing, with masks and weights empty: for who must not fail over a lost file.
+        Raises RunNotFound."""
+        return self._read_run(run_id, _NoArrays())
+
+    def _read_run(self, run_id: str, arrays: _Arrays) -> Run:
+        check_run_id(run_id)
+
+        def work(session: Session) -> Run:
+            row = session.scalar(_whole_runs().where(RunRow.run_id == run_id))
+            if row is None:
+                raise _not_found(run_id)
+            return _run(row, arrays)
+
+        return self._database.read(work)
+
+    # --- upkeep --------------------------------------------------------------------------------------------
+
+    def where(self) -> tuple[str, str]:
+        """The database and the store, as shown to a person."""
+        return self._database.name or "", self._store.root
+
+    def schema(self) -> str | None:
+        """The database's schema, None if it has no tables yet. Raises MemoryBankError."""
+        return self._database.read(revision_of)
+
+    def check_database(self) -> None:
+        """Raises MemoryBankError if the database's file is damaged."""
+        self._database.read(check_database)
+
+    def lost(self, run_id: str | None = None, progress: Progress = no_progress) -> list[Named]:
+        """Content that the rows of a run, or of all runs, name and the store does not hold whole."""
+        named = self._database.read(lambda session: list(references(session, run_id)))
+        return lost(named, self._store, progress)
+
+    def put_back(self, kind: Literal["image", "mask"], digest: str, pixels: Image | Mask) -> None:
+        """Store content anew under its digest. Raises MemoryBankError if it is other content."""
+        if pixel_digest(kind, pixels) != digest:
+            raise MemoryBankError(f"this is not the {kind} {digest}: it came out otherwise this time")
+        if kind == "image":
+            self._store.put_image(pixels)
+        else:
+            self._store.put_mask(pixels)
+
+    def places(self, digest: str) -> list[Place]:
+        """Where a picture appears, the latest first."""
+        return self._database.read(lambda session: places(session, digest))
+
+    def unreferenced(self) -> list[Stored]:
+        """Files of the store that no row names."""
+        return self._database.read(lambda session: unreferenced(session, self._store))
+
+    def collect(self) -> list[Stored]:
+        """Delete the files that no row names, and return them. Raises RunBusy while a run is under way."""
+
+        def work(session: Session) -> list[Stored]:
+            check_idle(session)
+            files = unreferenced(session, self._store)
+            for file in files:
+                self._store.remove(file.path)
+            return files
+
+        return self._database.write(work)
 
     # --- steps ---------------------------------------------------------------------------------------------
 

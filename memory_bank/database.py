@@ -1,8 +1,11 @@
-"""Connections and transactions: SQLite in WAL mode or another database, patience, one-line errors.
+"""Connections and transactions: SQLite in WAL mode or PostgreSQL, patience, one-line errors.
 
 On SQLite every writing transaction begins with BEGIN IMMEDIATE, so that two writers queue at the start; a
 transaction that turns from reading to writing half way would be refused at once instead of waiting.
 `synchronous=FULL` makes a commit survive a power cut and not only a killed process.
+
+On PostgreSQL, reading is done at REPEATABLE READ, so that a run is seen as it was at one moment, and writing
+at READ COMMITTED behind a lock on the run's row.
 """
 
 from __future__ import annotations
@@ -11,41 +14,63 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
-from sqlalchemy import URL, Engine, create_engine, event, inspect, select
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from contracts.errors import MemoryBankError
 from memory_bank.places import DATABASE_VARIABLE
-from memory_bank.tables import SCHEMA_VERSION, Base, SchemaRow
+from memory_bank.schema import HEAD, revision_of, upgrade
 
 T = TypeVar("T")
+Opening: TypeAlias = Literal["use", "upgrade", "look"]
+"""To use: made if it is not there, and SQLite, which is one person's, brought up to date. To upgrade: that on
+every database. To look: nothing is changed, and any schema will do."""
 
 LOCK_SECONDS = 30.0
 """How long a transaction waits for another process's before it gives up."""
+_WORTH_WAITING = ("40001", "40P01", "55P03")
+"""PostgreSQL's codes for a conflict with another transaction, a deadlock, and a lock that did not come."""
 
 
 class Database:
     """One engine, its tables made or checked. Safe to share between threads."""
 
-    def __init__(self, url: URL) -> None:
-        """Open or create. Raises MemoryBankError if that fails or newer code wrote the database."""
+    def __init__(self, url: URL, opening: Opening = "use") -> None:
+        """Open, and create unless it is only to look. Raises MemoryBankError if that fails, if newer code
+        wrote the database, or if a PostgreSQL database needs an upgrade."""
         self.url = url
         self.name = url.database if _is_sqlite(url) else url.render_as_string(hide_password=True)
         with self._reporting():
-            self._engine = _engine(url)
+            self._engine = _engine(url, create=opening != "look")
             self._writer = self._engine.execution_options(legion_write=True)
             try:
-                if _is_sqlite(url):
-                    self._patient(self._use_wal)
-                if not self.read(_schema_ready):
-                    self.write(_create_schema)
+                if opening != "look":
+                    self._prepare(opening)
             except BaseException:
                 self._engine.dispose()
                 raise
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is a file of this machine."""
+        return _is_sqlite(self.url)
+
+    def _prepare(self, opening: Opening) -> None:
+        if self.is_sqlite:
+            self._patient(self._use_wal)
+        found = self.read(revision_of)
+        if found == HEAD:
+            return
+        if found is not None and not self.is_sqlite and opening == "use":
+            raise MemoryBankError(
+                f"the database {self.name} has schema {found} and needs {HEAD}: run legion db upgrade once, "
+                "when nobody is working with it"
+            )
+        self.write(upgrade)
 
     def read(self, work: Callable[[Session], T]) -> T:
         """Run `work` on one consistent snapshot."""
@@ -74,7 +99,7 @@ class Database:
             try:
                 return once()
             except OperationalError as error:
-                if "locked" not in str(error.orig) or time.monotonic() > deadline:
+                if not _is_lock(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
 
@@ -109,7 +134,7 @@ class Database:
         elsewhere = f"or choose another database with {DATABASE_VARIABLE}"
         if "not a database" in cause or "malformed" in cause:
             return f"{self.name} is no usable SQLite database ({cause}); restore it {elsewhere}"
-        if "locked" in cause:
+        if isinstance(error, OperationalError) and _is_lock(error):
             return f"the database {self.name} stayed locked too long; close what holds it {elsewhere}"
         if "readonly" in cause or "unable to open" in cause:
             return f"the database {self.name} cannot be used ({cause}); make its folder writable {elsewhere}"
@@ -120,10 +145,18 @@ def _is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
-def _engine(url: URL) -> Engine:
+def _is_lock(error: OperationalError) -> bool:
+    return "locked" in str(error.orig) or getattr(error.orig, "sqlstate", None) in _WORTH_WAITING
+
+
+def _engine(url: URL, create: bool) -> Engine:
     if not _is_sqlite(url):
-        return create_engine(url, pool_pre_ping=True)
-    Path(str(url.database)).expanduser().absolute().parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(url, pool_pre_ping=True, isolation_level="REPEATABLE READ")
+        event.listen(engine, "begin", _begin_server)
+        return engine
+    path = Path(str(url.database)).expanduser().absolute()
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": LOCK_SECONDS})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -143,31 +176,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def _schema_ready(session: Session) -> bool:
-    """Whether the tables are there and up to date.
-
-    Raises MemoryBankError if newer code or another program made them.
-    """
-    names = set(inspect(session.connection()).get_table_names())
-    version = None
-    if SchemaRow.__tablename__ in names:
-        version = session.scalar(select(SchemaRow.version))
-    elif taken := sorted(names & set(Base.metadata.tables)):
-        raise MemoryBankError(
-            f"the database holds tables of another program ({', '.join(taken)}); "
-            f"choose another with {DATABASE_VARIABLE}"
-        )
-    if version is not None and version > SCHEMA_VERSION:
-        raise MemoryBankError(
-            f"the database was written by a newer version (schema {version}, known is {SCHEMA_VERSION}); "
-            f"update this program or choose another database with {DATABASE_VARIABLE}"
-        )
-    return version == SCHEMA_VERSION
-
-
-def _create_schema(session: Session) -> None:
-    if _schema_ready(session):
-        return  # another process was faster
-    # An older schema is brought up to date the same way: until now, every change was a new table.
-    Base.metadata.create_all(session.connection())
-    session.merge(SchemaRow(id=1, version=SCHEMA_VERSION))
+def _begin_server(connection: Connection) -> None:
+    if connection.get_execution_options().get("legion_write", False):
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(LOCK_SECONDS * 1000)}")

@@ -17,6 +17,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 LEASE_SECONDS = 30.0
+AHEAD_SECONDS = 300.0
+"""A lease that ends later than this was taken before a clock was turned back, and is worth nothing: who still
+lives renews it within seconds."""
 
 _held: set[str] = set()
 """Holders of this process, shared by its memory banks: each may commit to a run that one of them holds."""
@@ -38,7 +41,7 @@ def is_live(holder: str | None, expiry: float | None, now: float) -> bool:
         return False
     host, pid = _parts(holder)
     if host != socket.gethostname():
-        return True
+        return expiry <= now + AHEAD_SECONDS
     if pid == os.getpid():
         return holder in _held  # else an earlier process had our number, as after a restart
     return process_alive(pid)

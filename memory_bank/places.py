@@ -1,8 +1,12 @@
-"""Where the database and the store live: argument, then environment, then the user's data directory."""
+"""Where the database and the store live: argument, then environment, then the user's data directory.
+
+A URL may hold a password. What is shown to a person goes through `without_password`.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import platformdirs
@@ -13,6 +17,7 @@ from contracts.errors import InvalidInput
 
 HOME_VARIABLE = "LEGION_HOME"
 DATABASE_VARIABLE = "LEGION_DATABASE_URL"
+STORE_VARIABLE = "LEGION_STORE_URL"
 
 
 def home() -> Path:
@@ -33,8 +38,11 @@ def database_url(url: str | None) -> URL:
     except (ArgumentError, ValueError):
         # The text may hold a password, so it is not repeated.
         raise InvalidInput(
-            f"the database URL cannot be read; write it as sqlite:///PATH, also in {DATABASE_VARIABLE}"
+            f"the database URL cannot be read; write it as sqlite:///PATH or postgresql://USER@HOST/NAME, "
+            f"also in {DATABASE_VARIABLE}"
         ) from None
+    if parsed.drivername in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() == "sqlite":
         if parsed.database in (None, "", ":memory:") or "mode" in parsed.query:
             raise InvalidInput("the memory bank needs a database file: write the URL as sqlite:///PATH")
@@ -42,9 +50,15 @@ def database_url(url: str | None) -> URL:
 
 
 def store_root(images: str | None, database: URL) -> str:
-    """Folder or fsspec URL of the store: as given, else `store` beside the SQLite file or in the home."""
-    if images:
-        return images
+    """Folder or fsspec URL of the store: as given, LEGION_STORE_URL, else `store` beside the SQLite file or
+    in the home."""
+    if chosen := images or os.environ.get(STORE_VARIABLE):
+        return chosen
     if database.get_backend_name() == "sqlite" and database.database:
         return str(Path(database.database).absolute().parent / "store")
     return str(home().absolute() / "store")
+
+
+def without_password(url: str) -> str:
+    """`s3://key:secret@bucket/x` as `s3://***@bucket/x`."""
+    return re.sub(r"(?<=://)[^/@]*@", "***@", url)

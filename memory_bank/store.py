@@ -9,7 +9,8 @@ Layout under the root: `images/ab/abcd....png` (8-bit RGB), `masks/ab/abcd....pn
 `weights/ab/abcd....png` (8-bit gray). A file is
 written under a temporary name, flushed to disk and renamed, so that a name that ends in `.png` is always a
 whole file. Folders are not flushed, which would double the cost of a commit: a name that a power cut takes
-away is found missing when it is read.
+away is found missing when it is read. Object stores such as S3 show an object only when it is whole, so
+there it is put under its name at once.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import io
 import os
 import re
 import struct
+import time
 import uuid
 import zlib
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import fsspec
 import numpy as np
@@ -32,12 +35,20 @@ from PIL import Image as Pillow
 
 from contracts.errors import InvalidInput, MemoryBankError
 from contracts.records import Image, Mask
+from memory_bank.places import STORE_VARIABLE, without_password
 
 Kind: TypeAlias = Literal["image", "mask", "weight"]
 Pixels: TypeAlias = NDArray[Any]
 
 _MODES = {"image": "RGB", "mask": "1", "weight": "L"}
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"(?P<digest>[0-9a-f]{64})\.png|\.[0-9a-f]{64}\.png\.[0-9a-f]{32}\.tmp")
+"""Ours: a whole file, or what a killed process left of one."""
+_PUT_WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}
+"""File systems on which a file is seen only when all of it was written."""
+ABANDONED_SECONDS = 3600.0
+"""Age at which nobody is still writing a temporary file."""
 _DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -73,22 +84,43 @@ def decode(kind: Kind, content: bytes) -> Pixels:
         return np.asarray(picture.convert("L")) > 0 if kind == "mask" else np.array(picture)
 
 
+class Stored(NamedTuple):
+    """One file of the store; `digest` is empty for what a killed process left of one."""
+
+    kind: Kind
+    digest: str
+    path: str
+    size: int
+
+
 class ContentStore:
     """Pictures and masks in a folder or at any fsspec URL. Putting the same content twice keeps one file."""
 
     def __init__(self, root: str) -> None:
         """Raises MemoryBankError if the folder cannot be made or the URL's file system is not installed."""
-        self.root = root
+        self.root = without_password(root)
         try:
             self._fs, self._path = fsspec.core.url_to_fs(root)
-            self._fs.makedirs(self._path, exist_ok=True)
         except ImportError as error:
-            raise MemoryBankError(f"the image store {root} needs another package: {_line(error)}") from error
-        except (OSError, ValueError) as error:
             raise MemoryBankError(
-                f"the image store {root} cannot be used ({_line(error)}); choose a writable folder"
+                f"the image store {self.root} needs another package: {_line(error)}"
             ) from error
+        except (OSError, ValueError) as error:
+            raise self._unusable(error) from error
         self._local = isinstance(self._fs, LocalFileSystem)
+        names = self._fs.protocol
+        self._atomic = not _PUT_WHOLE.isdisjoint((names,) if isinstance(names, str) else names)
+        if self._local:  # elsewhere there are no folders, or they are made with the first file
+            try:
+                self._fs.makedirs(self._path, exist_ok=True)
+            except OSError as error:
+                raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> MemoryBankError:
+        return MemoryBankError(
+            f"the image store {self.root} cannot be used ({_line(error)}); choose a writable folder or "
+            f"another URL with {STORE_VARIABLE}"
+        )
 
     def put_image(self, image: Image) -> str:
         """Store a uint8 (H, W, 3) picture durably; its digest. Raises InvalidInput, MemoryBankError."""
@@ -128,25 +160,56 @@ class ContentStore:
             )
         return f"{self._path.rstrip('/')}/{kind}s/{digest[:2]}/{digest}.png"
 
+    def holds(self, kind: Kind, digest: str) -> bool:
+        """Whether the content is there and whole. Raises MemoryBankError if that cannot be found out."""
+        try:
+            self._get(kind, digest)
+        except _Lost:
+            return False
+        return True
+
+    def files(self) -> Iterator[Stored]:
+        """Every file of ours under the root; what somebody else put there is passed over.
+
+        A temporary file counts once nobody can still be writing it. Raises MemoryBankError.
+        """
+        for kind in KINDS:
+            folder = f"{self._path.rstrip('/')}/{kind}s"
+            try:
+                found = self._fs.find(folder, detail=True)
+            except FileNotFoundError:
+                continue
+            except Exception as error:
+                raise self._unusable(error) from error
+            for path, facts in sorted(found.items()):
+                named = _NAME.fullmatch(path.rsplit("/", 1)[-1])
+                if named is None or (
+                    not named["digest"] and time.time() - _written(facts) < ABANDONED_SECONDS
+                ):
+                    continue
+                yield Stored(kind, named["digest"] or "", path, int(facts.get("size") or 0))
+
+    def remove(self, path: str) -> None:
+        """Delete one file of `files`; nothing if it is gone already. Raises MemoryBankError."""
+        try:
+            self._fs.rm_file(path)
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise MemoryBankError(f"{path} cannot be removed ({_line(error)})") from error
+
     def _put(self, kind: Kind, pixels: Pixels) -> str:
         digest = pixel_digest(kind, pixels)
         path = self.path(kind, digest)
-        if not self._holds(kind, digest):
+        if not self.holds(kind, digest):  # a damaged file counts as absent and is written anew
             try:
                 self._write(path, encode(kind, pixels))
-            except OSError as error:
+            except Exception as error:  # a remote file system raises its client's own errors
                 raise MemoryBankError(
-                    f"{path} cannot be written ({_line(error)}); free space or choose another image store"
+                    f"{path} cannot be written ({_line(error)}); free space or choose another image store "
+                    f"with {STORE_VARIABLE}"
                 ) from error
         return digest
-
-    def _holds(self, kind: Kind, digest: str) -> bool:
-        """Whether the content is there and whole; a damaged file counts as absent and is written anew."""
-        try:
-            self._get(kind, digest)
-        except MemoryBankError:
-            return False
-        return True
 
     def _get(self, kind: Kind, digest: str) -> Pixels:
         path = self.path(kind, digest)
@@ -154,18 +217,23 @@ class ContentStore:
         try:
             content = self._fs.cat_file(path)
         except FileNotFoundError:
-            raise MemoryBankError(f"the {kind} {path} is missing; {remedy}") from None
-        except OSError as error:
-            raise MemoryBankError(f"the {kind} {path} cannot be read ({_line(error)}); {remedy}") from error
+            raise _Lost(f"the {kind} {path} is missing; {remedy}") from None
+        except Exception as error:  # a remote file system raises its client's own errors
+            raise MemoryBankError(
+                f"the {kind} {path} cannot be read ({_line(error)}); make it readable, then try again"
+            ) from error
         try:
             pixels = decode(kind, content)
         except _DECODE_ERRORS as error:
-            raise MemoryBankError(f"the {kind} {path} is damaged ({_line(error)}); {remedy}") from error
+            raise _Lost(f"the {kind} {path} is damaged ({_line(error)}); {remedy}") from error
         if pixel_digest(kind, pixels) != digest:
-            raise MemoryBankError(f"the {kind} {path} does not show what was stored; {remedy}")
+            raise _Lost(f"the {kind} {path} does not show what was stored; {remedy}")
         return pixels
 
     def _write(self, path: str, content: bytes) -> None:
+        if self._atomic:
+            self._fs.pipe_file(path, content)
+            return
         folder, name = path.rsplit("/", 1)
         temporary = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"
         self._fs.makedirs(folder, exist_ok=True)
@@ -180,9 +248,19 @@ class ContentStore:
             else:
                 self._fs.mv(temporary, path)
         except BaseException:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Exception):
                 self._fs.rm_file(temporary)
             raise
+
+
+class _Lost(MemoryBankError):
+    """The content is not there, or not whole."""
+
+
+def _written(facts: dict[str, Any]) -> float:
+    """When a file was written, in seconds since 1970, as far as its file system tells; else long ago."""
+    moment = facts.get("mtime") or facts.get("LastModified") or 0.0
+    return float(moment.timestamp() if hasattr(moment, "timestamp") else moment)
 
 
 def _canonical(kind: Kind, pixels: Pixels) -> Pixels:

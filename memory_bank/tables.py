@@ -3,6 +3,8 @@
 A `steps` row is the proof that a step was done. It is written in the same transaction as the step's other
 rows, and its unique key makes a second commit of that step impossible. Whether a round has a diagnosis or
 scores is read from `steps`, because a diagnosis without findings has no rows of its own.
+
+A change here needs a script in migrations/versions/ that makes the same change in a database there is.
 """
 
 from __future__ import annotations
@@ -12,21 +14,9 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-SCHEMA_VERSION = 3
-"""Raised by one with every change of the tables below. 2: the tables of inpainting, from `RegionRow` on.
-3: `RevisionUsageRow`."""
-
 
 class Base(DeclarativeBase):
     """Common base; its metadata lists every table."""
-
-
-class SchemaRow(Base):
-    """One row: the version of the tables in this database."""
-
-    __tablename__ = "legion_schema"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    version: Mapped[int]
 
 
 class RunRow(Base):
@@ -49,6 +39,16 @@ class RunRow(Base):
     steps: Mapped[list[StepRow]] = relationship(order_by="StepRow.id")
 
 
+class JobRow(Base):
+    """What a person asked for: enough to take the run up again, or to do it anew. Kept before the run begins,
+    so it names the run by its id."""
+
+    __tablename__ = "jobs"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(String(64), unique=True)
+    parameters: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
 class RoundRow(Base):
     """One round, with what is single in it."""
 
@@ -59,7 +59,7 @@ class RoundRow(Base):
     round_index: Mapped[int]
     prompt: Mapped[str] = mapped_column(Text)
     seed: Mapped[int] = mapped_column(BigInteger)
-    image: Mapped[str | None] = mapped_column(String(64))
+    image: Mapped[str | None] = mapped_column(String(64), index=True)
     answer: Mapped[str | None] = mapped_column(Text)
     synthetic_probability: Mapped[float | None]
     findings: Mapped[list[FindingRow]] = relationship(order_by="FindingRow.ordinal")
@@ -167,7 +167,7 @@ class RegionRow(Base):
     accepted: Mapped[bool | None]
     reason: Mapped[str] = mapped_column(Text, default="")
     chosen: Mapped[int | None]
-    picture: Mapped[str | None] = mapped_column(String(64))
+    picture: Mapped[str | None] = mapped_column(String(64), index=True)
     candidates: Mapped[list[CandidateRow]] = relationship(order_by="CandidateRow.ordinal")
 
 
@@ -180,7 +180,7 @@ class CandidateRow(Base):
     region_pk: Mapped[int] = mapped_column(ForeignKey("regions.id"))
     ordinal: Mapped[int]
     seed: Mapped[int] = mapped_column(BigInteger)
-    painted: Mapped[str] = mapped_column(String(64))
+    painted: Mapped[str] = mapped_column(String(64), index=True)
     diagnosis: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     scores: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     seam: Mapped[float | None]
@@ -208,5 +208,5 @@ class ResultRow(Base):
     __tablename__ = "results"
     id: Mapped[int] = mapped_column(primary_key=True)
     round_pk: Mapped[int] = mapped_column(ForeignKey("rounds.id"), unique=True)
-    image: Mapped[str] = mapped_column(String(64))
+    image: Mapped[str] = mapped_column(String(64), index=True)
     outside: Mapped[str] = mapped_column(String(64))

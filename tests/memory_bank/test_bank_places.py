@@ -10,7 +10,6 @@ from bank_samples import BEGIN
 
 from contracts.errors import InvalidInput, LegionError, MemoryBankError
 from memory_bank import open_memory_bank
-from memory_bank.tables import SCHEMA_VERSION
 
 
 def fails(url: str | None = None, images: str | None = None) -> str:
@@ -57,29 +56,6 @@ def test_a_folder_that_cannot_be_made_or_written(tmp_path: Path, monkeypatch: py
     assert "folder.db" in fails(f"sqlite:///{tmp_path}/folder.db")
     monkeypatch.setenv("LEGION_HOME", str(tmp_path / "file"))
     assert "LEGION_HOME" in fails()
-
-
-def test_a_database_of_newer_code(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/x.db"
-    open_memory_bank(url).close()
-    with sqlite3.connect(tmp_path / "x.db") as raw:
-        raw.execute("UPDATE legion_schema SET version = version + 1")
-    raw.close()
-    assert f"schema {SCHEMA_VERSION + 1}" in fails(url)
-
-
-def test_a_database_of_older_code_gets_the_tables_it_lacks(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/x.db"
-    open_memory_bank(url).close()
-    with sqlite3.connect(tmp_path / "x.db") as raw:
-        raw.execute("DROP TABLE revision_usage")
-        raw.execute("UPDATE legion_schema SET version = 2")
-    raw.close()
-    open_memory_bank(url).close()
-    with sqlite3.connect(tmp_path / "x.db") as raw:
-        assert raw.execute("SELECT count(*) FROM revision_usage").fetchone() == (0,)
-        assert raw.execute("SELECT version FROM legion_schema").fetchone() == (SCHEMA_VERSION,)
-    raw.close()
 
 
 def test_a_database_of_another_program(tmp_path: Path) -> None:

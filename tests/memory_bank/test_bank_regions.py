@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 
 import numpy as np
@@ -10,17 +9,10 @@ import pytest
 
 from contracts.errors import AlreadyCommitted, InvalidInput, MemoryBankError, ModelError
 from contracts.records import Box, Candidate, Diagnosis, Finding, LeftOut, RegionPlan, Repair, Score
-from memory_bank import open_memory_bank
-from memory_bank.tables import SCHEMA_VERSION
 
 BEGIN = {"kind": "inpainting", "prompt": "", "seed": 7, "settings": {"rounds": 2}}
 SHAPE = (6, 8)
 IMAGE = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(*SHAPE, 3)
-
-
-@pytest.fixture
-def bank(tmp_path):
-    return open_memory_bank(f"sqlite:///{tmp_path}/bank.sqlite3", str(tmp_path / "store"))
 
 
 def mask(left, top, right, bottom):
@@ -162,30 +154,13 @@ def test_what_was_not_planned_painted_or_measured_cannot_be_committed(bank):
     held.__exit__(None, None, None)
 
 
-def test_a_listing_leaves_masks_and_weights_in_the_store(bank, tmp_path):
+def test_a_listing_leaves_masks_and_weights_in_the_store(bank, home):
     held = begun(bank)
     bank.commit_plan("r", 1, [PLAN], [LEFT])
     held.__exit__(None, None, None)
-    for path in (tmp_path / "store").rglob("*.png"):
+    for path in (home / "store").rglob("*.png"):
         path.unlink()
     (run,) = bank.runs()
     assert run.rounds[0].repairs[0].plan.weights.size == 0
     with pytest.raises(MemoryBankError, match="missing"):
         bank.load("r")
-
-
-def test_a_database_of_the_first_schema_is_brought_up_to_date(tmp_path):
-    url, store = f"sqlite:///{tmp_path}/bank.sqlite3", str(tmp_path / "store")
-    old = open_memory_bank(url, store)
-    begun(old).__exit__(None, None, None)
-    old.close()
-    with sqlite3.connect(tmp_path / "bank.sqlite3") as raw:
-        for table in ("candidates", "regions", "left_out", "results"):
-            raw.execute(f"DROP TABLE {table}")
-        raw.execute("UPDATE legion_schema SET version = 1")
-    bank = open_memory_bank(url, store)
-    with bank.begin("r", **BEGIN):
-        bank.commit_plan("r", 1, [PLAN], [])
-    assert len(bank.load("r").rounds[0].repairs) == 1
-    with sqlite3.connect(tmp_path / "bank.sqlite3") as raw:
-        assert raw.execute("SELECT version FROM legion_schema").fetchall() == [(SCHEMA_VERSION,)]

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from threading import Timer
 
 import pytest
-from bank_samples import BEGIN
+from bank_samples import BEGIN, Place
 
 from contracts.errors import MemoryBankError, RunBusy
 from memory_bank import SqlMemoryBank, open_memory_bank
@@ -100,7 +98,7 @@ def test_the_same_process_cannot_begin_twice(bank: SqlMemoryBank) -> None:
     other.close()
 
 
-def test_many_runs_are_held_at_once_and_renewed(home: Path) -> None:
+def test_many_runs_are_held_at_once_and_renewed(place: Place) -> None:
     bank = SqlMemoryBank(lease_seconds=0.6)
     with bank.begin("a", **BEGIN), bank.begin("b", **BEGIN):
         time.sleep(1.5)  # longer than a lease lasts
@@ -111,20 +109,18 @@ def test_many_runs_are_held_at_once_and_renewed(home: Path) -> None:
     bank.close()
 
 
-def rewrite_lease(home: Path, holder: str, expiry: float) -> None:
-    with sqlite3.connect(home / "memory_bank.sqlite3") as raw:
-        raw.execute("UPDATE runs SET lease_holder = ?, lease_expiry = ?", (holder, expiry))
-    raw.close()
+def rewrite_lease(place: Place, holder: str, expiry: float) -> None:
+    place.execute("UPDATE runs SET lease_holder = :holder, lease_expiry = :at", holder=holder, at=expiry)
 
 
-def test_a_holder_that_lost_its_lease_cannot_commit(bank: SqlMemoryBank, home: Path) -> None:
+def test_a_holder_that_lost_its_lease_cannot_commit(bank: SqlMemoryBank, place: Place) -> None:
     with pytest.raises(RunBusy, match="process 12 on elsewhere"), bank.begin("run", **BEGIN):
-        rewrite_lease(home, "elsewhere:12:x", time.time() + 60)
+        rewrite_lease(place, "elsewhere:12:x", time.time() + 60)
         bank.open_round("run", 1, "p", 1)
     assert bank.load("run").status == "running"  # it belongs to the new holder now: not marked, not released
     with pytest.raises(RunBusy), bank.begin("run", **BEGIN):
         pytest.fail("took a lease that is live elsewhere")
-    rewrite_lease(home, "elsewhere:12:x", time.time() - 1)
+    rewrite_lease(place, "elsewhere:12:x", time.time() - 1)
     with bank.begin("run", **BEGIN) as run:
         assert run.rounds == ()
 
@@ -140,10 +136,8 @@ def test_who_is_live() -> None:
     assert not is_live(None, None, now)
 
 
-def test_processes_on_different_runs_do_not_disturb_each_other(bank: SqlMemoryBank, home: Path) -> None:
-    bank.close()
-    for file in home.glob("memory_bank.sqlite3*"):
-        file.unlink()  # they race to create it, too
+def test_processes_on_different_runs_do_not_disturb_each_other(bank: SqlMemoryBank, place: Place) -> None:
+    place.clear()  # they race to make the tables, too
     names = ["a", "b", "c"]
     started = [
         subprocess.Popen([sys.executable, "-c", WRITE, name], stderr=subprocess.PIPE, text=True)
@@ -155,23 +149,26 @@ def test_processes_on_different_runs_do_not_disturb_each_other(bank: SqlMemoryBa
     assert all(run.status == "finished" and len(run.rounds) == 12 for run in runs)
 
 
-def test_a_writer_waits_for_a_lock(bank: SqlMemoryBank, home: Path) -> None:
-    blocker = sqlite3.connect(home / "memory_bank.sqlite3", isolation_level=None, check_same_thread=False)
-    blocker.execute("BEGIN IMMEDIATE")
-    timer = Timer(0.5, lambda: blocker.execute("COMMIT"))
-    timer.start()
+def test_a_writer_waits_for_a_lock(bank: SqlMemoryBank, place: Place) -> None:
+    began = threading.Event()
+
+    def hold() -> None:
+        with place.locked():
+            began.set()
+            time.sleep(0.5)
+
+    blocker = threading.Thread(target=hold)
+    blocker.start()
+    began.wait()
     with bank.begin("run", **BEGIN) as run:
-        assert run.status == "running"
-    timer.join()
-    blocker.close()
+        assert run.status == "running" and not blocker.is_alive()
+    blocker.join()
 
 
-def test_a_lock_that_never_goes_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_never_goes_is_one_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memory_bank.database.LOCK_SECONDS", 0.2)
     bank = open_memory_bank()
-    blocker = sqlite3.connect(home / "memory_bank.sqlite3", isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
-    with pytest.raises(MemoryBankError, match="stayed locked too long"), bank.begin("run", **BEGIN):
-        pytest.fail("wrote through a lock")
-    blocker.close()
+    with place.locked():
+        with pytest.raises(MemoryBankError, match="stayed locked too long"), bank.begin("run", **BEGIN):
+            pytest.fail("wrote through a lock")
     bank.close()

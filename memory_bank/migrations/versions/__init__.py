@@ -1,0 +1,1 @@
+"""One file per schema, `m0001` first."""

@@ -1,0 +1,175 @@
+"""A database of any released schema becomes one of this version, with all that is in it, or says why not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from bank_samples import BEGIN, Place
+
+from contracts.errors import MemoryBankError
+from memory_bank import SqlMemoryBank, open_memory_bank
+from memory_bank.database import Database
+from memory_bank.places import database_url
+from memory_bank.schema import HEAD, REVISIONS, VERSION_TABLE, revision_of
+from memory_bank.tables import Base
+
+Fill = Callable[[SqlMemoryBank, str, int], None]
+DIGEST_INDEXES = ("rounds_image", "candidates_painted", "regions_picture", "results_image")
+
+
+def make_first_release(place: Place) -> None:
+    """Turn the database into one of schema 0001."""
+    for name in DIGEST_INDEXES:
+        place.execute(f"DROP INDEX ix_{name}")
+    place.execute("DROP TABLE jobs")
+    place.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0001'")
+
+
+def upgraded(place: Place) -> None:
+    Database(database_url(place.url), "upgrade").close()
+
+
+def revision(place: Place) -> str | None:
+    looking = Database(database_url(place.url), "look")
+    found = looking.read(revision_of)
+    looking.close()
+    return found
+
+
+def differences(place: Place) -> list[object]:
+    """What Alembic finds different between the database and the tables of the code."""
+    with place.connected() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={"include_name": lambda name, kind, _: kind != "table" or name != VERSION_TABLE},
+        )
+        found: list[object] = compare_metadata(context, Base.metadata)
+        return found
+
+
+def test_the_known_schemas_are_the_scripts() -> None:
+    config = Config()
+    config.set_main_option("script_location", "memory_bank:migrations")
+    scripts = ScriptDirectory.from_config(config).walk_revisions()
+    assert tuple(script.revision for script in scripts) == REVISIONS[::-1]
+
+
+def test_a_new_database_has_the_tables_of_the_code(bank: SqlMemoryBank, place: Place) -> None:
+    assert revision(place) == HEAD
+    assert differences(place) == []
+
+
+def test_the_first_release_is_upgraded_with_all_its_rows(
+    bank: SqlMemoryBank, place: Place, fill: Fill
+) -> None:
+    with bank.begin("run", **BEGIN):
+        fill(bank, "run", 1)
+    before = bank.load("run").rounds[0]
+    bank.close()
+    make_first_release(place)
+    if not place.is_sqlite:  # many may share it: somebody has to decide when
+        with pytest.raises(MemoryBankError, match="run legion db upgrade once"):
+            open_memory_bank()
+        upgraded(place)
+    again = open_memory_bank()
+    assert revision(place) == HEAD and differences(place) == []
+    after = again.load("run").rounds[0]
+    assert (after.image, after.scores, after.verdict, after.seconds) == (
+        before.image,
+        before.scores,
+        before.verdict,
+        before.seconds,
+    )
+    again.close()
+
+
+def test_a_database_from_before_the_first_release(bank: SqlMemoryBank, place: Place, fill: Fill) -> None:
+    with bank.begin("run", **BEGIN):
+        fill(bank, "run", 1)
+    bank.close()
+    make_first_release(place)
+    place.execute(f"DROP TABLE {VERSION_TABLE}")
+    for name in ("revision_usage", "candidates", "regions", "left_out", "results"):
+        place.execute(f"DROP TABLE {name}")
+    place.execute("CREATE TABLE legion_schema (id INTEGER PRIMARY KEY, version INTEGER NOT NULL)")
+    place.execute("INSERT INTO legion_schema VALUES (1, 1)")
+    upgraded(place)
+    assert differences(place) == [] and len(open_memory_bank().load("run").rounds) == 1
+
+
+@pytest.mark.parametrize(
+    "table", [f"{VERSION_TABLE} SET version_num = '9999'", "legion_schema SET version = 4"]
+)
+def test_a_database_of_newer_code(bank: SqlMemoryBank, place: Place, table: str) -> None:
+    bank.close()
+    if table.startswith("legion_schema "):
+        place.execute(f"DROP TABLE {VERSION_TABLE}")
+        place.execute("CREATE TABLE legion_schema (id INTEGER PRIMARY KEY, version INTEGER NOT NULL)")
+        place.execute("INSERT INTO legion_schema VALUES (1, 3)")
+    place.execute(f"UPDATE {table}")
+    try:
+        with pytest.raises(MemoryBankError, match=r"newer version \(schema (9999|4), known is") as caught:
+            open_memory_bank()
+        assert "update this program" in str(caught.value) and "\n" not in str(caught.value)
+    finally:
+        place.clear()
+
+
+def test_nobody_is_upgraded_away_under_his_hands(bank: SqlMemoryBank, place: Place) -> None:
+    with bank.begin("run", **BEGIN):
+        make_first_release(place)
+        with pytest.raises(MemoryBankError, match=f"process {os.getpid()} .* is working on run run; wait"):
+            upgraded(place)
+        assert revision(place) == "0001"
+    upgraded(place)
+    assert revision(place) == HEAD
+
+
+def test_an_upgrade_that_fails_changes_nothing(bank: SqlMemoryBank, place: Place) -> None:
+    bank.close()
+    make_first_release(place)
+    place.execute("CREATE INDEX ix_results_image ON results (image)")  # what the last statement would make
+    with pytest.raises(MemoryBankError, match="already exists"):
+        upgraded(place)
+    assert revision(place) == "0001" and len(differences(place)) == len(DIGEST_INDEXES)
+    place.execute("DROP INDEX ix_results_image")
+    upgraded(place)
+    assert differences(place) == []
+
+
+def test_processes_that_upgrade_together(bank: SqlMemoryBank, place: Place) -> None:
+    bank.close()
+    make_first_release(place)
+    code = (
+        "from memory_bank.database import Database; from memory_bank.places import database_url; "
+        "Database(database_url(None), 'upgrade')"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(3)]
+    assert [process.communicate(timeout=120)[1] for process in started] == [b""] * 3
+    assert differences(place) == []
+
+
+def test_looking_changes_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/none/x.db"
+    with pytest.raises(MemoryBankError):
+        Database(database_url(url), "look").read(revision_of)
+    assert not (tmp_path / "none").exists()
+
+
+def test_opening_a_database_that_is_ready_does_not_load_alembic(home: Path) -> None:
+    open_memory_bank().close()
+    code = "import sys, memory_bank; memory_bank.open_memory_bank(); sys.exit('alembic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    begun = time.perf_counter()
+    open_memory_bank().close()
+    assert time.perf_counter() - begun < 1
