@@ -16,7 +16,7 @@ from flows.settings import CHECKOUT
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = PAGES[0].read_text(encoding="utf-8")
-COMMANDS = ("regenerate", "diagnose", "runs", "show", "train", "weights")
+COMMANDS = tuple(build_parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr,arg-type]
 
 
 def code_of(page: Path) -> str:
@@ -44,8 +44,11 @@ def test_readme_names_every_command() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_legion_command_parses(page: Path) -> None:
     for words in commands(page):
+        if len(words) == 1:  # only names the command
+            assert words[0] in build_parser().format_help()
+            continue
         try:
-            if words[0] == "train":
+            if words[0] == "train" and words[1] != "network":
                 assert re.search(rf'"{words[1]}"', (ROOT / "tabletop" / "training.py").read_text()), words
             elif "--help" not in words:
                 build_parser().parse_args(words)

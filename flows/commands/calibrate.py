@@ -21,7 +21,6 @@ from flows.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from defender.checkpoint import Thresholds
     from defender.evaluation.calibration import Evidence
 
 DEFAULT_FALSE_ALARMS = 0.04
@@ -54,7 +53,7 @@ def add(commands: Any) -> None:
 
 def calibrate(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     """`legion calibrate`."""
-    from defender.evaluation.calibration import thresholds_from
+    from defender.evaluation.calibration import summary, thresholds_from
     from flows import assemble
     from flows.evaluating import open_source
 
@@ -72,8 +71,8 @@ def calibrate(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     result = {
         "checkpoint": str(target),
         "thresholds": asdict(after),
-        "before": _said(evidence, before),
-        "after": _said(evidence, after),
+        "before": dict(summary(evidence, before)),
+        "after": dict(summary(evidence, after)),
         "unreadable": broken,
     }
     if arguments.json:
@@ -114,13 +113,6 @@ def _gather(defender: Any, source: Any, indices: Sequence[int]) -> tuple[Evidenc
             for _ in together:
                 advance()
     return evidence, broken
-
-
-def _said(evidence: Evidence, thresholds: Thresholds) -> dict[str, float | None]:
-    """What the thresholds make of the pictures they were chosen on."""
-    from defender.evaluation.calibration import summary
-
-    return dict(summary(evidence, thresholds))
 
 
 def _print(result: dict[str, Any], before: dict[str, float]) -> None:
