@@ -51,3 +51,14 @@ def test_a_single_row_and_a_single_pixel_can_be_measured():
     image = np.array([[[0, 0, 0], [0, 0, 0], [50, 0, 0]]], np.uint8)
     assert seam(image, np.array([[0, 0, 255]], np.uint8)) == 50
     assert seam(image[:, :1], np.array([[255]], np.uint8)) == 0
+
+
+@pytest.mark.parametrize("level", [1, 128, 255])
+def test_a_step_shows_wherever_along_the_feather_it_lies(level):
+    weights = np.zeros((40, 40), np.uint8)
+    for inset, value in ((6, 60), (12, 160), (17, 255)):
+        weights[inset:-inset, inset:-inset] = value
+    image = np.full((40, 40, 3), 100, np.uint8)
+    image[weights >= level] = 130
+    assert seam(image, weights) > 20
+    assert seam(np.full_like(image, 100), weights) == 0
