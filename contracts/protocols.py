@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Literal, Protocol
 
 from contracts.records import (
     Candidate,
+    Content,
     Diagnosis,
     GenerationRequest,
     Image,
     InpaintRequest,
     LeftOut,
+    Mask,
     RegionPlan,
     Repair,
     Revision,
@@ -117,6 +119,18 @@ class MemoryBank(Protocol):
 
     def keep_job(self, run_id: str, parameters: Mapping[str, object]) -> None:
         """Keep what a person asked for, as plain values; the first word stands."""
+        ...
+
+    def lost(self, run_id: str) -> Sequence[Content]:
+        """What the run's record names and is not there whole, each once; nothing for an unknown run."""
+        ...
+
+    def outline(self, run_id: str) -> Run:
+        """The run with masks and weights left empty, so that lost files hide nothing. Raises RunNotFound."""
+        ...
+
+    def put_back(self, kind: Literal["image", "mask"], pixels: Image | Mask) -> str:
+        """Store content that was made anew; its digest tells whether it is what was lost."""
         ...
 
     def open_round(self, run_id: str, index: int, prompt: str, seed: int) -> Round: ...

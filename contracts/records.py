@@ -306,6 +306,15 @@ class Run:
         return np.logical_or.reduce(supports) if supports else None
 
 
+class Content(NamedTuple):
+    """A picture, mask or weights that a run's record names, by its digest."""
+
+    kind: Literal["image", "mask", "weight"]
+    digest: str
+    run_id: str
+    round: int
+
+
 def bounding_box(mask: Mask) -> Box:
     """Tightest box around the true pixels of a (H, W) mask; (0, 0, 0, 0) if there are none."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

@@ -20,15 +20,30 @@ from flows.commands import (
     evaluate,
     inpaint,
     regenerate,
+    resume,
     runs,
     score,
     tabletop,
     train,
+    upkeep,
     weights,
 )
 from flows.commands.options import INTERRUPTED
 
-COMMANDS = (regenerate, inpaint, diagnose, score, runs, weights, evaluate, calibrate, tabletop, train)
+COMMANDS = (
+    regenerate,
+    inpaint,
+    diagnose,
+    score,
+    runs,
+    resume,
+    upkeep,
+    weights,
+    evaluate,
+    calibrate,
+    tabletop,
+    train,
+)
 """In the order of `legion --help`."""
 
 

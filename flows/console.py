@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -24,6 +25,7 @@ from controller.regeneration import STEPS
 from controller.steps import Event, StepFinished, StepStarted
 from flows.diagnosing import Row
 from flows.output import score_table
+from flows.replaying import Compared
 from flows.wording import (
     count,
     listed,
@@ -31,10 +33,10 @@ from flows.wording import (
     outcome,
     reason_words,
     step_words,
-    title_of,
     verdict_words,
     word_difference,
 )
+from memory_bank.listing import RunSummary
 
 PLAIN_WIDTH = 120
 """Columns of a table that goes to a file or a pipe."""
@@ -187,10 +189,11 @@ def rounds_table(run: Run) -> Table:
     return table
 
 
-def print_listing(runs: Sequence[Run]) -> None:
+def print_listing(runs: Sequence[RunSummary], filtered: bool = False) -> None:
     """The table of `legion runs`."""
     if not runs:
-        print('no runs yet: legion regenerate "a red cone on a wooden table" makes the first')
+        first = 'no runs yet: legion regenerate "a red cone on a wooden table" makes the first'
+        print("no run is like that" if filtered else first)
         return
     table = Table(header_style="dim")
     columns = {"run": "left", "kind": "left", "begun (UTC)": "left", "status": "left", "rounds": "right"}
@@ -199,9 +202,52 @@ def print_listing(runs: Sequence[Run]) -> None:
     table.add_column("prompt", overflow="ellipsis", no_wrap=True)
     for run in runs:
         begun = run.created.replace("T", " ")[:16]
-        cells = [run.run_id, run.kind, begun, run.status, str(len(run.rounds)), title_of(run)]
+        cells = [
+            run.run_id,
+            run.kind,
+            begun,
+            run.status,
+            str(run.rounds),
+            run.prompt or "a picture without words",
+        ]
         table.add_row(*(Text(cell) for cell in cells))
     out().print(table)
+
+
+def print_replay(rows: Sequence[Compared]) -> None:
+    """Each step of a run beside its repetition."""
+    table = Table(header_style="dim")
+    for name in ("step", "then", "now", ""):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        cells = [row.step, *(_clipped(value) for value in (row.before, row.again))]
+        table.add_row(*(Text(cell) for cell in cells), "same" if row.same else Text("differs", style="red"))
+    out().print(table)
+    if all(row.same for row in rows):
+        print(f"identical: {len(rows)} of {len(rows)} steps")
+
+
+def print_provenance(found: Mapping[str, Any]) -> None:
+    """Where a picture comes from."""
+    print(f"digest: {found['digest']}")
+    if (facts := found["file"]) is not None:
+        print(f"its file says: {facts.get('role')} of round {facts.get('round')} of run {facts.get('run')}")
+    for place in found["places"]:
+        print(f"run {place['run_id']}, round {place['round']}: {place['role']}")
+    source = found["places"][0] if found["places"] else facts
+    print(f"prompt: {source.get('prompt')}")
+    print(f"seed: {source.get('seed')}")
+    for part, model in (source.get("models") or {}).items():
+        for item in model if isinstance(model, list) else [model]:
+            print(f"{part}: {', '.join(f'{key} {value}' for key, value in item.items())}")
+    if not found["places"]:
+        print("the memory bank here does not know it")
+
+
+def _clipped(value: str | None) -> str:
+    """A digest's beginning, or the first words of a text."""
+    text = "-" if value is None else value
+    return text if len(text) <= 32 else f"{text[:29]}..."
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 
 from contracts.errors import InvalidInput
 from contracts.protocols import MemoryBank
-from contracts.records import Mask, Run
-from controller.inpainting import InpaintingCase, InpaintingSettings, InpaintingTools, inpaint
+from contracts.records import Image, Mask, Run
+from controller.inpainting import KIND, InpaintingCase, InpaintingSettings, InpaintingTools, inpaint
 from controller.prompt_rules import clean_prompt
 from controller.regions import RegionSettings
 from controller.steps import StepRunner, call_step, chunks, ignore
 from defender.image_files import image_files
+from flows import keeping
 from flows.jobs import Listener, run_ids, slug
 from flows.picture_files import PictureFile, read_mask, read_picture
 from flows.profiles import Profile
@@ -170,8 +171,16 @@ def execute(
     runs: list[Run] = []
     for part in chunks(job.cases, LOCKSTEP):
         cases = [open_case(case).for_loop() for case in part]
+        asked = {case.run_id: replace(job, cases=(case,)).as_parameters() for case in part}
+        given = {case.run_id: case.image for case in cases}
+        keeping.take_up(bank, KIND, asked, lambda run_id, g=given: _first_picture(g[run_id]), tools.defender)
         runs += inpaint(cases, tools, bank, job.settings(), run_step=run_step, on_event=on_event)
     return runs
+
+
+def _first_picture(image: Image) -> keeping.Paint:
+    """The person's picture; what later rounds begin with is made of it step by step, not by one call."""
+    return lambda item: image if item.index == 1 else None
 
 
 def requests_for(

@@ -7,7 +7,7 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from contracts.errors import InvalidInput
 from contracts.protocols import MemoryBank
 from contracts.records import Run
 from controller.regeneration import (
+    KIND,
     Case,
     RegenerationSettings,
     RegenerationTools,
     regenerate,
 )
 from controller.steps import StepRunner, call_step, ignore
+from flows import keeping
 from flows.profiles import Profile
 from flows.settings import MAX_BATCH, MAX_ROUNDS
 
@@ -89,6 +91,8 @@ def execute(
         score_tolerance=job.score_tolerance,
         batch_size=job.batch_size,
     )
+    asked = {case.run_id: replace(job, cases=(case,)).as_parameters() for case in job.cases}
+    keeping.take_up(bank, KIND, asked, lambda _: keeping.repaint(tools.generator), tools.defender)
     return regenerate(job.cases, tools, bank, settings, run_step=run_step, on_event=on_event)
 
 

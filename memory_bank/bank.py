@@ -33,6 +33,7 @@ from contracts.errors import (
 from contracts.records import (
     Box,
     Candidate,
+    Content,
     Diagnosis,
     Finding,
     Image,
@@ -54,7 +55,7 @@ from memory_bank.listing import RunFilter, RunSummary, summaries
 from memory_bank.places import database_url, store_root
 from memory_bank.schema import revision_of
 from memory_bank.settings import KINDS, check_run_id, check_seed, check_text, difference, plain
-from memory_bank.store import ContentStore, Stored, pixel_digest
+from memory_bank.store import ContentStore, Stored
 from memory_bank.tables import (
     CandidateRow,
     FindingRow,
@@ -71,7 +72,6 @@ from memory_bank.tables import (
     VerdictRow,
 )
 from memory_bank.upkeep import (
-    Named,
     Place,
     Progress,
     check_database,
@@ -222,19 +222,14 @@ class SqlMemoryBank:
         """Raises MemoryBankError if the database's file is damaged."""
         self._database.read(check_database)
 
-    def lost(self, run_id: str | None = None, progress: Progress = no_progress) -> list[Named]:
+    def lost(self, run_id: str | None = None, progress: Progress = no_progress) -> list[Content]:
         """Content that the rows of a run, or of all runs, name and the store does not hold whole."""
         named = self._database.read(lambda session: list(references(session, run_id)))
         return lost(named, self._store, progress)
 
-    def put_back(self, kind: Literal["image", "mask"], digest: str, pixels: Image | Mask) -> None:
-        """Store content anew under its digest. Raises MemoryBankError if it is other content."""
-        if pixel_digest(kind, pixels) != digest:
-            raise MemoryBankError(f"this is not the {kind} {digest}: it came out otherwise this time")
-        if kind == "image":
-            self._store.put_image(pixels)
-        else:
-            self._store.put_mask(pixels)
+    def put_back(self, kind: Literal["image", "mask"], pixels: Image | Mask) -> str:
+        """Store content that was made anew; its digest tells whether it is what was lost."""
+        return self._store.put_image(pixels) if kind == "image" else self._store.put_mask(pixels)
 
     def places(self, digest: str) -> list[Place]:
         """Where a picture appears, the latest first."""

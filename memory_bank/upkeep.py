@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from contracts.errors import MemoryBankError, RunBusy
+from contracts.records import Content
 from memory_bank.lease import describe, is_live
 from memory_bank.store import ContentStore, Kind, Stored
 from memory_bank.tables import (
@@ -32,16 +33,6 @@ def no_progress(_done: int, _of: int) -> None:
 
 
 @dataclass(frozen=True)
-class Named:
-    """A row names this content."""
-
-    kind: Kind
-    digest: str
-    run_id: str
-    round: int
-
-
-@dataclass(frozen=True)
 class Place:
     """What a picture was in a run."""
 
@@ -51,14 +42,14 @@ class Place:
     """"picture", "result", "candidate 2 of region 1" or "after region 1"."""
 
 
-def references(session: Session, run_id: str | None = None) -> Iterator[Named]:
+def references(session: Session, run_id: str | None = None) -> Iterator[Content]:
     """All content that a row of the run, or of any run, names, with repetitions."""
     for kind, statement in _statements():
         if run_id is not None:
             statement = statement.where(RunRow.run_id == run_id)
         for value, run, index in session.execute(statement.execution_options(yield_per=1000)):
             for digest in [value] if isinstance(value, str) else _masks(value):
-                yield Named(kind, digest, run, index)
+                yield Content(kind, digest, run, index)
 
 
 def _statements() -> Iterator[tuple[Kind, Any]]:
@@ -95,7 +86,7 @@ def places(session: Session, digest: str) -> list[Place]:
     return [place for _, place in sorted(found, key=lambda item: -item[0])]
 
 
-def lost(named: Sequence[Named], store: ContentStore, progress: Progress = no_progress) -> list[Named]:
+def lost(named: Sequence[Content], store: ContentStore, progress: Progress = no_progress) -> list[Content]:
     """Which of these the store does not hold whole, each content once. Raises MemoryBankError."""
     once = list({(item.kind, item.digest): item for item in named}.values())
     missing = []

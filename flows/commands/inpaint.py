@@ -143,7 +143,7 @@ def inpaint(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         if arguments.dry_run:
             _preview(usable, folder, arguments.json)
         else:
-            _present(usable, _repair(usable, arguments), folder, arguments, failures)
+            _present(usable, repair(usable, arguments), folder, arguments, failures)
     except KeyboardInterrupt:
         if arguments.dry_run:
             raise
@@ -181,14 +181,14 @@ def _job(arguments: argparse.Namespace, requests: Sequence[Any], run_id: str) ->
     )
 
 
-def _tools(job: InpaintingJob) -> Any:
+def tools_of(job: InpaintingJob) -> Any:
     with waiting("loading the models"):
         from flows import assemble
 
         return assemble.inpainting_tools(job.profile, job.steps, job.guidance_scale)
 
 
-def _repair(job: InpaintingJob, arguments: argparse.Namespace) -> list[Run]:
+def repair(job: InpaintingJob, arguments: argparse.Namespace) -> list[Run]:
     """Build the tools and run the loop, with Prefect or without it."""
     from flows import inpainting_jobs
     from flows.console import RunProgress
@@ -196,7 +196,7 @@ def _repair(job: InpaintingJob, arguments: argparse.Namespace) -> list[Run]:
 
     progress = RunProgress(job.rounds, share_done)
     if arguments.no_prefect:
-        tools = _tools(job)
+        tools = tools_of(job)
         with progress.shown():
             return inpainting_jobs.execute(job, tools, bank(), on_event=progress.listen)
     from concurrent.futures import ThreadPoolExecutor
@@ -210,7 +210,7 @@ def _repair(job: InpaintingJob, arguments: argparse.Namespace) -> list[Run]:
         # The server is another process: it starts while the models load here.
         with ThreadPoolExecutor(1) as pool:
             server = pool.submit(regeneration.start_server)
-            _tools(job)  # the flow takes them from the cache of assemble
+            tools_of(job)  # the flow takes them from the cache of assemble
             server.result()
     with progress.shown():
         return inpainting.inpaint_with_prefect(job, progress.listen)
@@ -223,7 +223,7 @@ def _preview(job: InpaintingJob, folder: Path, as_json: bool) -> None:
     from flows.inpainting_jobs import LOCKSTEP, open_case, unique_stems
     from flows.inpainting_output import write_preview
 
-    tools = _tools(job)
+    tools = tools_of(job)
     stems = unique_stems([Path(case.path) for case in job.cases])
     written = []
     for part in chunks(list(zip(job.cases, stems, strict=True)), LOCKSTEP):

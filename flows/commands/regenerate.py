@@ -98,7 +98,7 @@ def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         arguments.profile, profile, prompts, run_id, arguments.seed, rounds, batch_size, modifier
     )
     try:
-        return present(_paint(job, arguments), folder, arguments.json)
+        return present(paint(job, arguments), folder, arguments.json)
     except KeyboardInterrupt:
         return _interrupted(words, run_id, given is None)
 
@@ -123,7 +123,7 @@ def _modifier_changes(arguments: argparse.Namespace) -> dict[str, object]:
     return {key: value for key, value in named.items() if value is not None}
 
 
-def _paint(job: Job, arguments: argparse.Namespace) -> list[Run]:
+def paint(job: Job, arguments: argparse.Namespace) -> list[Run]:
     """Build the tools and run the loop, with Prefect or without it."""
     if arguments.no_prefect:
         return _paint_inline(job)
@@ -133,7 +133,7 @@ def _paint(job: Job, arguments: argparse.Namespace) -> list[Run]:
 def _paint_inline(job: Job) -> list[Run]:
     from flows import jobs
 
-    tools = _tools(job)
+    tools = tools_of(job)
     progress, listener = _progress(job)
     with progress.shown():
         return jobs.execute(job, tools, bank(), on_event=listener)
@@ -151,7 +151,7 @@ def _paint_in_flow(job: Job, verbose: bool) -> list[Run]:
         # The server is another process: it starts while the models load here.
         with ThreadPoolExecutor(1) as pool:
             server = pool.submit(regeneration.start_server)
-            tools = _tools(job)
+            tools = tools_of(job)
             server.result()
     del tools  # the flow takes them from the cache of assemble
     progress, listener = _progress(job)
@@ -159,7 +159,7 @@ def _paint_in_flow(job: Job, verbose: bool) -> list[Run]:
         return regeneration.regenerate_with_prefect(job, listener)
 
 
-def _tools(job: Job) -> Any:
+def tools_of(job: Job) -> Any:
     """The profile's tools, and a note on every word they do not know."""
     from flows.console import note_unknown
 

@@ -1,0 +1,123 @@
+"""`legion resume`: take a run up again by its id alone. `legion replay`: do it anew and compare it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from contracts.errors import InvalidInput, LegionError
+from flows.commands.options import DEFAULT_OUT, add_common, add_out
+from flows.commands.presenting import present
+
+if TYPE_CHECKING:
+    from contracts.records import Run
+    from memory_bank import SqlMemoryBank
+
+
+def add(commands: Any) -> None:
+    """Register both commands."""
+    parser = commands.add_parser("resume", help="take an interrupted run up again")
+    parser.set_defaults(handler=resume)
+    parser.add_argument("run", metavar="RUN", help="the run's id, from legion runs")
+    parser.add_argument("--no-prefect", action="store_true", help="the same loop without a Prefect server")
+    add_out(parser, "out/RUN")
+    add_common(parser)
+
+    parser = commands.add_parser("replay", help="do a run anew and compare every picture")
+    parser.set_defaults(handler=replay)
+    parser.add_argument("run", metavar="RUN", help="the run's id, from legion runs")
+    add_common(parser)
+
+
+def resume(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """`legion resume`."""
+    from flows.jobs import check_run_id
+    from flows.output import prepare_folder
+    from memory_bank import open_memory_bank
+
+    bank = open_memory_bank()
+    run = bank.outline(check_run_id(arguments.run))
+    folder = prepare_folder(arguments.out or DEFAULT_OUT / run.run_id)
+    if run.status != "finished" or bank.lost(run.run_id):
+        kind, job = asked_for(bank, run.run_id)
+        _work(kind, job, arguments)
+    return present([bank.load(run.run_id)], folder, arguments.json)
+
+
+def replay(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
+    """`legion replay`. Exit code 1 if a picture came out otherwise."""
+    import tempfile
+    from dataclasses import replace
+
+    from flows.jobs import check_run_id
+    from flows.replaying import compare
+    from memory_bank import open_memory_bank
+
+    bank = open_memory_bank()
+    before = bank.outline(check_run_id(arguments.run))
+    if before.status != "finished":
+        raise InvalidInput(f"run {before.run_id} is {before.status}: legion resume {before.run_id} first")
+    kind, job = asked_for(bank, before.run_id)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = open_memory_bank(f"sqlite:///{folder}/bank.sqlite3", f"{folder}/store")
+        again = _work_inline(kind, replace(job, cases=job.cases[:1]), scratch)
+        scratch.close()
+    rows = compare(before, again)
+    same = all(row.same for row in rows)
+    if arguments.json:
+        values = [row._asdict() for row in rows]
+        print(json.dumps({"run_id": before.run_id, "same": same, "steps": values}, ensure_ascii=False))
+    else:
+        from flows.console import print_replay
+
+        print_replay(rows)
+    if not same:
+        changed = ", ".join(dict.fromkeys(row.step for row in rows if not row.same))
+        raise LegionError(
+            f"run {before.run_id} came out otherwise ({changed}): other models, versions or machine than then"
+        )
+    return 0
+
+
+def asked_for(bank: SqlMemoryBank, run_id: str) -> tuple[str, Any]:
+    """The run's kind and its job, a `Job` or an `InpaintingJob`. Raises InvalidInput if it was not kept."""
+    kept = bank.job(run_id)
+    if kept is None:
+        raise InvalidInput(
+            f"what run {run_id} was asked for is not known: repeat its command with --run-id {run_id}"
+        )
+    from flows.inpainting_jobs import InpaintingJob
+    from flows.jobs import Job
+
+    of: Any = InpaintingJob if kept["kind"] == "inpainting" else Job
+    try:
+        return kept["kind"], of.from_parameters(kept["job"])
+    except (KeyError, TypeError) as error:
+        raise InvalidInput(
+            f"what run {run_id} was asked for is not understood by this version: repeat its command with "
+            f"--run-id {run_id}"
+        ) from error
+
+
+def _work(kind: str, job: Any, arguments: argparse.Namespace) -> None:
+    """Run the loop as the job's own command does, with Prefect or without it."""
+    from flows.commands import inpaint, regenerate
+
+    if kind == "inpainting":
+        inpaint.repair(job, arguments)
+    else:
+        regenerate.paint(job, arguments)
+
+
+def _work_inline(kind: str, job: Any, bank: SqlMemoryBank) -> Run:
+    """The job's only run, done in this process and kept in `bank`."""
+    from flows import inpainting_jobs, jobs
+    from flows.commands import inpaint, regenerate
+
+    if kind == "inpainting":
+        (run,) = inpainting_jobs.execute(job, inpaint.tools_of(job), bank)
+    else:
+        (run,) = jobs.execute(job, regenerate.tools_of(job), bank)
+    return run
