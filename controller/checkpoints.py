@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from pathlib import Path
 
 from contracts.errors import CheckpointError
+
+_HUB_NAME = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w.-]+))?")
+
+
+def hub_name(given: str) -> tuple[str, str | None] | None:
+    """Repository and revision of `ORG/NAME[@REVISION]`; None if it has not the form of a name on the hub."""
+    named = _HUB_NAME.fullmatch(given)
+    return (named["repo"], named["revision"]) if named else None
 
 
 def weights_digest(folder: Path | str) -> str:
@@ -33,9 +42,17 @@ def _digest(root: Path, marks: tuple[tuple[str, int, int], ...]) -> str:
     content = hashlib.sha256()
     for path, _, _ in marks:
         content.update(Path(path).relative_to(root).as_posix().encode())
-        with open(path, "rb") as file:
-            content.update(hashlib.file_digest(file, "sha256").digest())
+        content.update(_sha256(Path(path)))
     return content.hexdigest()[:12]
+
+
+def _sha256(file: Path) -> bytes:
+    """Of the file's content. The hub's cache names a large file by just that: tens of GB need not be read."""
+    blob = file.resolve()
+    if file.is_symlink() and blob.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", blob.name):
+        return bytes.fromhex(blob.name)
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").digest()
 
 
 def file_digest(path: Path | str) -> str:

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import CheckpointError, InvalidInput
-from contracts.protocols import Defender, Generator, PromptModifier, Scorer
+from contracts.protocols import Defender, Generator, Inpainter, PromptModifier, Scorer
+from controller.checkpoints import hub_name
 from controller.generators.diffusers_inpainting import DiffusersInpainter
 from controller.generators.diffusers_pipeline import DiffusersGenerator
+from controller.generators.loading import Lora, best_device
+from controller.generators.shelf import Shelf
 from controller.inpainting import InpaintingTools
 from controller.llm_modifier import LanguageModelModifier, RevisionSettings
 from controller.modifiers import RuleBasedModifier
@@ -32,22 +35,26 @@ from flows.language_models import local_chat, price_given, remote_chat
 from flows.language_profile import ModifierProfile
 from flows.profiles import (
     DefenderProfile,
-    GeneratorProfile,
     Profile,
     ScorerProfile,
     changed,
+    changed_generator,
     changed_modifier,
     load_profile,
 )
 from prompts import load_lexicon
 from servers.budget import Budget
 
+SHELF = Shelf()
+"""Every diffusion pipeline of this process, each loaded once."""
+
 
 @lru_cache(maxsize=1)
-def regeneration_tools(profile_name: str) -> RegenerationTools:
-    """Everything the regeneration loop works with. Raises InvalidInput and CheckpointError."""
-    profile = load_profile(profile_name)
-    generator = _generator(profile.generator, profile.device)
+def regeneration_tools(profile_name: str, **painter: object) -> RegenerationTools:
+    """Everything the regeneration loop works with; `painter` are values in place of those of the profile's
+    generator. Raises InvalidInput and CheckpointError."""
+    profile = _profile(profile_name, painter)
+    generator = _generator(profile)
     selection, *reporting = scorers(profile_name)
     return RegenerationTools(
         generator=generator,
@@ -72,7 +79,7 @@ def defender(profile_name: str, **changes: object) -> Defender:
     """The defender alone, for those who only want a diagnosis; `changes` are values of its section of the
     profile. Raises InvalidInput and CheckpointError.
     """
-    profile = load_profile(profile_name)
+    profile = _profile(profile_name)
     section = changed(profile.defender, changes)
     loaded: Defender = (
         legion(profile_name, **changes) if section.kind == "legion" else _vision(section, profile)
@@ -110,7 +117,7 @@ def legion(profile_name: str, **changes: object) -> LegionDefender:
     """The profile's LEGION itself, whole view and no memory, for those who look inside: evaluation and
     calibration. `changes` and errors as for `defender`.
     """
-    profile = load_profile(profile_name)
+    profile = _profile(profile_name)
     section = changed(profile.defender, changes)
     if section.kind != "legion":
         raise InvalidInput(f"the defender of profile '{profile.name}' is a vision model: this needs LEGION")
@@ -126,7 +133,7 @@ def legion(profile_name: str, **changes: object) -> LegionDefender:
 @lru_cache(maxsize=1)
 def scorers(profile_name: str) -> tuple[Scorer, ...]:
     """The profile's scorers, the selecting one first. Raises InvalidInput and CheckpointError."""
-    profile = load_profile(profile_name)
+    profile = _profile(profile_name)
     return tuple(scorer(section, profile_name, profile.device) for section in _scorer_sections(profile))
 
 
@@ -150,82 +157,71 @@ def _scorer_sections(profile: Profile) -> tuple[ScorerProfile, ...]:
 
 @lru_cache(maxsize=1)
 def inpainting_tools(
-    profile_name: str, steps: int | None = None, guidance_scale: float | None = None
+    profile_name: str, steps: int | None = None, guidance_scale: float | None = None, **painter: object
 ) -> InpaintingTools:
-    """Everything the inpainting loop works with; steps and guidance are the profile's if None. Raises
-    InvalidInput and CheckpointError."""
-    profile = load_profile(profile_name)
-    section = profile.inpainting
-    shared = regeneration_tools(profile_name)
-    sampling = {
-        "steps": section.steps if steps is None else steps,
-        "guidance_scale": section.guidance_scale if guidance_scale is None else guidance_scale,
-        "batch_size": profile.generator.batch_size,
-    }
-    if section.path:
-        folder = _present(section.path, "inpainter")
-        dtype = profile.generator.dtype
-        inpainter = DiffusersInpainter.load(folder, device=profile.device, dtype=dtype, **sampling)
-    else:
-        inpainter = DiffusersInpainter.share(shared.generator, **sampling)
-    gate = RegionGateSettings(shared.selection_scorer.name, **section.gate.model_dump())
+    """Everything the inpainting loop works with; steps and guidance are the profile's if None, `painter` is
+    as for `regeneration_tools`. Raises InvalidInput and CheckpointError."""
+    profile = _profile(profile_name, painter)
+    inpainter = _inpainter(profile, steps, guidance_scale)
+    selection, *reporting = scorers(profile_name)
     return InpaintingTools(
         inpainter=inpainter,
-        defender=shared.defender,
-        selection_scorer=shared.selection_scorer,
-        reporting_scorers=shared.reporting_scorers,
-        modifier=shared.modifier,
-        gate=MeasuredGate(gate),
+        defender=defender(profile_name),
+        selection_scorer=selection,
+        reporting_scorers=tuple(reporting),
+        modifier=_modifier(profile.modifier, inpainter),
+        gate=MeasuredGate(RegionGateSettings(selection.name, **profile.inpainting.gate.model_dump())),
     )
 
 
-@lru_cache(maxsize=1)
-def inpainting_tools(
-    profile_name: str, steps: int | None = None, guidance_scale: float | None = None
-) -> InpaintingTools:
-    """Everything the inpainting loop works with; steps and guidance are the profile's if None. Raises
-    InvalidInput and CheckpointError."""
-    profile = load_profile(profile_name)
+def _profile(name: str, painter: Mapping[str, object] | None = None) -> Profile:
+    """The profile with another painter, and with a device that is here where it leaves that open."""
+    profile = changed_generator(load_profile(name), painter or {})
+    return profile.model_copy(update={"device": best_device()}) if profile.device == "auto" else profile
+
+
+def _generator(profile: Profile) -> Generator:
+    section = profile.generator
+    sampling: dict[str, Any] = {"steps": section.steps, "guidance_scale": section.guidance_scale}
+    return DiffusersGenerator.load(_painter_path(section.path, "generator"), **_painting(profile), **sampling)
+
+
+def _inpainter(profile: Profile, steps: int | None, guidance_scale: float | None) -> Inpainter:
+    """The profile's own inpainter, or one over the generator's weights, which are loaded once."""
     section = profile.inpainting
-    shared = regeneration_tools(profile_name)
     sampling: dict[str, Any] = {
         "steps": section.steps if steps is None else steps,
         "guidance_scale": section.guidance_scale if guidance_scale is None else guidance_scale,
-        "batch_size": profile.generator.batch_size,
     }
-    if section.path:
-        folder = _present(section.path, "inpainter")
-        dtype = profile.generator.dtype
-        inpainter = DiffusersInpainter.load(folder, device=profile.device, dtype=dtype, **sampling)
-    else:
-        generator = shared.generator
+    if not section.path:
+        generator = _generator(profile)
         assert isinstance(generator, DiffusersGenerator)
-        inpainter = DiffusersInpainter.share(generator, **sampling)
-    gate = RegionGateSettings(shared.selection_scorer.name, **section.gate.model_dump())
-    return InpaintingTools(
-        inpainter=inpainter,
-        defender=shared.defender,
-        selection_scorer=shared.selection_scorer,
-        reporting_scorers=shared.reporting_scorers,
-        modifier=shared.modifier,
-        gate=MeasuredGate(gate),
-    )
+        return DiffusersInpainter.share(generator, batch_size=profile.generator.batch_size, **sampling)
+    options = {**_painting(profile), "loras": (), "variant": section.variant}
+    return DiffusersInpainter.load(_painter_path(section.path, "inpainter"), **options, **sampling)
 
 
-def _generator(section: GeneratorProfile, device: str) -> DiffusersGenerator:
-    return DiffusersGenerator.load(
-        _present(section.path, "generator"),
-        steps=section.steps,
-        guidance_scale=section.guidance_scale,
-        device=device,
-        dtype=section.dtype,
-        batch_size=section.batch_size,
-    )
+def _painting(profile: Profile) -> dict[str, Any]:
+    """What a generator and an inpainter of one profile have in common."""
+    section = profile.generator
+    same = ("dtype", "variant", "offload", "quantize", "vae_tiling", "vae_slicing")
+    size = ("width", "height", "max_sequence_length", "batch_size")
+    return {
+        **{name: getattr(section, name) for name in (*same, *size)},
+        "loras": tuple(Lora(lora.path, lora.scale) for lora in section.loras),
+        "device": profile.device,
+        "shelf": SHELF,
+    }
 
 
-def _modifier(section: ModifierProfile, generator: Generator) -> PromptModifier:
+def _painter_path(path: str, part: str) -> Path | str:
+    """A name on the hub as it is, a folder if it exists."""
+    return path if hub_name(path) else _present(path, part)
+
+
+def _modifier(section: ModifierProfile, painter: Generator | Inpainter) -> PromptModifier:
     """The rules, or a language model with the rules behind it."""
-    rules = RuleBasedModifier(load_lexicon(section.lexicon), getattr(generator, "fits", None))
+    rules = RuleBasedModifier(load_lexicon(section.lexicon), getattr(painter, "fits", None))
     if section.kind == "rules":
         return rules
     settings = RevisionSettings(
@@ -236,7 +232,12 @@ def _modifier(section: ModifierProfile, generator: Generator) -> PromptModifier:
         concurrency=section.concurrency,
     )
     chat = local_chat(section) if section.kind == "local" else remote_chat(section)
-    return LanguageModelModifier(chat, rules, settings, generator.unknown_words)
+    return LanguageModelModifier(chat, rules, settings, getattr(painter, "unknown_words", _no_words))
+
+
+def _no_words(_prompt: str) -> list[str]:
+    """Of a painter with an open vocabulary no word is unknown."""
+    return []
 
 
 def _present(path: str, part: str) -> Path:
@@ -244,6 +245,6 @@ def _present(path: str, part: str) -> Path:
     folder = Path(path)
     if not folder.is_dir():
         raise CheckpointError(
-            f"the {part}'s weights are missing in {folder}: `make train-tabletop` makes the bundled ones"
+            f"the {part}'s weights are missing in {folder}: `legion doctor` says how to get them"
         )
     return folder

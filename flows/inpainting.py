@@ -54,6 +54,6 @@ def inpainting(job: dict[str, Any]) -> None:
     asked = InpaintingJob.from_parameters(job)
     bank = open_memory_bank()
     watch = Watch(asked.rounds, current_listener(), share_done)
-    tools = inpainting_tools(asked.profile, asked.steps, asked.guidance_scale)
+    tools = inpainting_tools(asked.profile, asked.steps, asked.guidance_scale, **asked.painter)
     runs = execute(asked, tools, bank, run_step=watch.run_step, on_event=watch.listen)
     publish_galleries(runs, bank)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,8 @@ class InpaintingJob:
     """The profile's if None, and so below."""
     guidance_scale: float | None
     batch_size: int
+    painter: Mapping[str, Any] = field(default_factory=dict)
+    """Values in place of those of the profile's generator."""
 
     def as_parameters(self) -> dict[str, Any]:
         """The job as JSON-ready values."""
@@ -98,6 +100,7 @@ def make_job(
     run_id: str,
     *,
     regions: Mapping[str, Any] | None = None,
+    painter: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> InpaintingJob:
     """A job from checked values; what is None or not named comes from the profile. Raises InvalidInput."""
@@ -114,6 +117,7 @@ def make_job(
         profile=profile_name,
         cases=tuple(_case(i, r) for i, r in zip(run_ids(run_id, len(requests)), requests, strict=True)),
         regions={**section.regions.model_dump(), **chosen},
+        painter=dict(painter or {}),
         **(values | given),
     )
     job.settings()

@@ -30,7 +30,9 @@ class InpaintingProfile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: str = ""
-    """A checkpoint of its own in the Stable Diffusion layout; without one, the generator's weights paint."""
+    """A checkpoint of its own, a folder or a name on the hub; without one, the generator's weights paint."""
+    variant: str = ""
+    """As for a generator."""
     steps: int | None = Field(default=None, ge=1, le=1000)
     """The generator's steps if not given."""
     guidance_scale: float | None = Field(default=None, ge=0, le=100)

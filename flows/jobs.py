@@ -44,6 +44,8 @@ class Job:
     batch_size: int
     modifier: Mapping[str, object] = field(default_factory=dict)
     """Values in place of those in the profile's section of that name."""
+    painter: Mapping[str, object] = field(default_factory=dict)
+    """Values in place of those of the profile's generator."""
 
     def as_parameters(self) -> dict[str, Any]:
         """The job as JSON-ready values."""
@@ -64,6 +66,7 @@ def make_job(
     rounds: int | None = None,
     batch_size: int | None = None,
     modifier: Mapping[str, object] | None = None,
+    painter: Mapping[str, object] | None = None,
 ) -> Job:
     """A job from checked values; whatever is None comes from the profile."""
     return Job(
@@ -74,6 +77,7 @@ def make_job(
         score_tolerance=profile.loop.score_tolerance,
         batch_size=profile.generator.batch_size if batch_size is None else batch_size,
         modifier=dict(modifier or {}),
+        painter=dict(painter or {}),
     )
 
 

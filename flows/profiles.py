@@ -1,4 +1,5 @@
-"""Profiles: which models a run uses, as TOML files. A bundled profile goes by name, one of your own by path.
+"""Profiles: which models a run uses, as TOML files. A bundled profile goes by name, one of your own by path
+or, from the folder of your own, by name.
 
 An unknown profile is answered with the nearest name, an unknown or missing key is an error.
 """
@@ -9,13 +10,15 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from contracts.errors import InvalidInput
+from controller.checkpoints import hub_name
 from defender.tiling import MAX_ZOOM
+from flows.generator_profile import GeneratorProfile, with_changes
 from flows.inpainting_profile import InpaintingProfile
 from flows.language_profile import LanguageModelSection, ModifierProfile
 from flows.settings import CHECKOUT, MAX_BATCH, MAX_ROUNDS
@@ -25,17 +28,6 @@ BUNDLED = Path(__file__).resolve().parent / "profiles"
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GeneratorProfile(_Section):
-    """A folder in the Stable Diffusion layout, and how it paints."""
-
-    kind: Literal["diffusers"]
-    path: str
-    steps: int = Field(ge=1, le=1000)
-    guidance_scale: float = Field(ge=0, le=100)
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    batch_size: int = Field(default=16, ge=1, le=MAX_BATCH)
 
 
 class DefenderProfile(LanguageModelSection):
@@ -100,6 +92,7 @@ class ScorerProfile(_Section):
         return self
 
 
+Painting = TypeVar("Painting", GeneratorProfile, InpaintingProfile)
 Located = TypeVar("Located", GeneratorProfile, DefenderProfile, ScorerProfile, InpaintingProfile)
 """Sections that name a folder of weights."""
 
@@ -113,10 +106,11 @@ class LoopProfile(_Section):
 
 
 class Profile(_Section):
-    """One set of tools. All paths are absolute once it is loaded."""
+    """One set of tools. All paths are absolute once it is loaded, except names on the hub."""
 
     name: str
     device: str = "cpu"
+    """Such as "cuda"; "auto" is the best this machine has."""
     generator: GeneratorProfile
     defender: DefenderProfile
     selection_scorer: ScorerProfile
@@ -129,6 +123,19 @@ class Profile(_Section):
 def bundled_profiles() -> list[str]:
     """Names of the profiles that come with the project."""
     return sorted(path.stem for path in BUNDLED.glob("*.toml"))
+
+
+def user_profiles() -> Path:
+    """The folder of a person's own profiles; a name there wins over a bundled one."""
+    from memory_bank.places import home
+
+    return home() / "profiles"
+
+
+def available_profiles() -> list[str]:
+    """Names of the bundled profiles and of a person's own."""
+    own = {path.stem for path in user_profiles().glob("*.toml")}
+    return sorted({*bundled_profiles(), *own}, key=lambda name: (name != "tabletop", name))
 
 
 def load_profile(name_or_path: str) -> Profile:
@@ -171,6 +178,25 @@ def changed(section: DefenderProfile, changes: Mapping[str, object]) -> Defender
         raise InvalidInput(f"--{option} is {problem['input']}: {problem['msg'].lower()}") from error
 
 
+def changed_generator(profile: Profile, changes: Mapping[str, object]) -> Profile:
+    """The profile with options of a command in its generator's section. Another checkpoint (`path`) paints
+    regions too, each with its own defaults. Raises InvalidInput."""
+    if not changes:
+        return profile
+    try:
+        section = with_changes(profile.generator, changes)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        option = "-".join(str(part).replace("_", "-") for part in problem["loc"][:1])
+        said = problem["msg"][0].lower() + problem["msg"][1:]
+        raise InvalidInput(f"--{option} is {problem['input']}: {said}" if option else said) from error
+    inpainting = profile.inpainting
+    if "path" in changes:
+        own = {"path": "", "steps": None, "guidance_scale": None}
+        inpainting = inpainting.model_copy(update=own)
+    return profile.model_copy(update={"generator": section, "inpainting": inpainting})
+
+
 def changed_modifier(section: ModifierProfile, changes: Mapping[str, object]) -> ModifierProfile:
     """The modifier's section with options of a command in place of its own values; of another kind's section
     only the vocabulary stays. Raises InvalidInput."""
@@ -189,7 +215,9 @@ def _locate(name_or_path: str) -> tuple[Path, Path]:
         if not path.is_file():
             raise InvalidInput(f"profile file {name_or_path} does not exist")
         return path, path.parent
-    names = bundled_profiles()
+    if (own := user_profiles() / f"{name_or_path}.toml").is_file():
+        return own, own.parent
+    names = available_profiles()
     if name_or_path not in names:
         near = difflib.get_close_matches(name_or_path, names, n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names)}"
@@ -198,31 +226,55 @@ def _locate(name_or_path: str) -> tuple[Path, Path]:
 
 
 def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
+    # A misspelled key is both unknown and missing: the first of these is what helps.
+    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"unknown key '{where}'"
+        return f"unknown key '{where}'{_nearest_key(problem['loc'])}"
     if problem["type"] == "missing":
         return f"key '{where}' is missing"
     said = f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
     return f"'{where}': {said}" if where else said
 
 
+def _nearest_key(place: tuple[int | str, ...]) -> str:
+    """`: did you mean 'steps'?` for the last part of a key's place; nothing if no key is near."""
+    section: Any = Profile
+    for part in place[:-1]:
+        if isinstance(part, str):
+            section = _section_of(section.model_fields[part].annotation)
+    near = difflib.get_close_matches(str(place[-1]), section.model_fields, n=1, cutoff=0.6)
+    return f": did you mean '{near[0]}'?" if near else ""
+
+
+def _section_of(annotation: Any) -> Any:
+    """The section itself, also where a tuple of it is meant."""
+    return next((part for part in get_args(annotation) if part is not Ellipsis), annotation)
+
+
 def _absolute(profile: Profile, base: Path) -> Profile:
+    def place(path: str) -> str:
+        return str((base / Path(path).expanduser()).resolve())
+
     def fixed(section: Located) -> Located:
-        if not section.path:
+        return section.model_copy(update={"path": place(section.path)}) if section.path else section
+
+    def painter(section: Painting) -> Painting:
+        """Painters may be named on the hub; a folder that exists wins."""
+        if hub_name(section.path) and not Path(place(section.path)).exists():
             return section
-        return section.model_copy(update={"path": str((base / Path(section.path).expanduser()).resolve())})
+        return fixed(section)
 
     modifier = profile.modifier
     if modifier.gguf:
         file = (base / Path(modifier.gguf).expanduser()).resolve()
         modifier = modifier.model_copy(update={"gguf": str(file)})
+    loras = tuple(lora.model_copy(update={"path": place(lora.path)}) for lora in profile.generator.loras)
     return profile.model_copy(
         update={
             "modifier": modifier,
-            "generator": fixed(profile.generator),
-            "inpainting": fixed(profile.inpainting),
+            "generator": painter(profile.generator).model_copy(update={"loras": loras}),
+            "inpainting": painter(profile.inpainting),
             "defender": fixed(profile.defender),
             "selection_scorer": fixed(profile.selection_scorer),
             "reporting_scorers": tuple(fixed(section) for section in profile.reporting_scorers),

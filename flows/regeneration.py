@@ -95,7 +95,7 @@ def regeneration(job: dict[str, Any]) -> None:
     asked = Job.from_parameters(job)
     bank = open_memory_bank()
     watch = Watch(asked.rounds, _listener.get())
-    tools = assemble.regeneration_tools(asked.profile)
+    tools = assemble.regeneration_tools(asked.profile, **asked.painter)
     if asked.modifier:
         tools = assemble.with_modifier(tools, asked.profile, asked.modifier)
     runs = execute(asked, tools, bank, run_step=watch.run_step, on_event=watch.listen)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +19,39 @@ import numpy as np
 import torch
 from PIL import Image as Pillow
 
-from contracts.errors import CheckpointError, InvalidInput, ModelError
+from contracts.errors import InvalidInput, ModelError
 from contracts.records import Image, InpaintRequest, Mask
 from controller.checkpoints import weights_digest
 from controller.generators import pipelines
-from controller.generators.diffusers_pipeline import DiffusersGenerator
-
-AUTO_CLASS = "AutoPipelineForInpainting"
+from controller.generators.diffusers_pipeline import (
+    DiffusersGenerator,
+    is_exact,
+    make_batching,
+    name_of,
+    open_loan,
+)
+from controller.generators.loading import Loan, Weights
+from controller.generators.pipelines import Sampling
+from controller.generators.shelf import Shelf
 
 
 class DiffusersInpainter:
     """An Inpainter over a diffusers pipeline."""
 
-    def __init__(
-        self,
-        name: str,
-        pipeline: Any,
-        options: Mapping[str, int | float],
-        batch_size: int,
-        digest: str,
-        exact: bool = True,
-    ) -> None:
-        """Use `load` or `share`. `options` are passed to the pipeline."""
-        self.name = name
-        self._pipeline, self._options, self._digest = pipeline, dict(options), digest
-        self._exact, self._batch_size = exact, 1 if exact else batch_size
-        self.alignment = int(pipeline.image_processor.config.vae_scale_factor)
-        self.native_size = _native_size(pipeline, self.alignment)
+    def __init__(self, name: str, loan: Loan, sampling: Sampling, batch_size: int, exact: bool) -> None:
+        """Use `load` or `share`."""
+        self.name, self.loan, self._exact = name, loan, exact
+        pipeline = self.pipeline
+        options = pipelines.sampling_options(name, pipeline, loan.folder, sampling)
+        # A crop has its own size.
+        self._options = {key: value for key, value in options.items() if key not in ("width", "height")}
+        self._readers = pipelines.readers(pipeline, self._options)
+        self._digest = weights_digest(loan.folder)
+        self.batching = make_batching(name, loan, batch_size, exact)
+        self.alignment = pipelines.alignment(pipeline)
+        step, native = self.alignment, pipelines.native_size(pipeline)
+        given = options.get("width", native[0]), options.get("height", native[1])
+        self.native_size = (max(step, int(given[0]) // step * step), max(step, int(given[1]) // step * step))
 
     @classmethod
     def load(
@@ -53,18 +60,19 @@ class DiffusersInpainter:
         *,
         steps: int | None = None,
         guidance_scale: float | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
+        width: int | None = None,
+        height: int | None = None,
+        max_sequence_length: int | None = None,
         batch_size: int = 8,
         exact: bool | None = None,
+        shelf: Shelf | None = None,
+        **weights: Any,
     ) -> DiffusersInpainter:
-        """A pipeline folder of its own; options, defaults and errors as for `DiffusersGenerator.load`."""
-        folder = Path(path)
-        pipelines.check_options(steps, guidance_scale, dtype, batch_size)
-        pipeline = pipelines.load_pipeline(folder, AUTO_CLASS, device, dtype)
-        options = pipelines.sampling_options(pipeline, folder, steps, guidance_scale)
-        exact = torch.device(device).type == "cpu" if exact is None else exact
-        return cls(folder.resolve().name, pipeline, options, batch_size, weights_digest(folder), exact)
+        """A checkpoint of its own; options, defaults and errors as for `DiffusersGenerator.load`. `width` and
+        `height` are what the model paints best at."""
+        sampling = Sampling(steps, guidance_scale, width, height, max_sequence_length)
+        loan = open_loan(path, sampling, batch_size, Weights(**weights), shelf)
+        return cls(name_of(path), loan, sampling, batch_size, is_exact(exact, loan))
 
     @classmethod
     def share(
@@ -81,24 +89,22 @@ class DiffusersInpainter:
         Raises CheckpointError if diffusers cannot inpaint with such a pipeline, InvalidInput for an option
         out of range.
         """
-        pipelines.check_options(steps, guidance_scale, "float32", batch_size)
-        described = generator.describe()
-        try:
-            with pipelines.quiet():
-                import diffusers
+        asked = Sampling(steps, guidance_scale)
+        asked.check()
+        pipelines.check_batch_size(batch_size)
+        own = generator.sampling
+        sampling = replace(
+            own,
+            steps=own.steps if steps is None else steps,
+            guidance_scale=own.guidance_scale if guidance_scale is None else guidance_scale,
+        )
+        exact = generator.exact if exact is None else exact
+        return cls(generator.name, generator.loan, sampling, batch_size, exact)
 
-                from_pipe: Any = getattr(diffusers, AUTO_CLASS).from_pipe
-                pipeline = from_pipe(generator.pipeline)
-        except Exception as error:  # whatever a pipeline of another kind makes of it
-            raise CheckpointError(
-                f"{generator.name} cannot inpaint: {pipelines.line(error)}; choose an inpainting checkpoint"
-            ) from error
-        pipeline.set_progress_bar_config(disable=True)
-        given = {"num_inference_steps": steps, "guidance_scale": guidance_scale}
-        own = {name: described[name] for name in pipelines.OPTIONS if name in described}
-        options: Any = own | {name: value for name, value in given.items() if value is not None}
-        exact = bool(described["exact"]) if exact is None else exact
-        return cls(generator.name, pipeline, options, batch_size, str(described["digest"]), exact)
+    @property
+    def pipeline(self) -> Any:
+        """The pipeline itself. Raises CheckpointError for kinds that cannot inpaint."""
+        return pipelines.inpainting_view(self.name, self.loan)
 
     def inpaint(self, requests: Sequence[InpaintRequest]) -> list[Image]:
         """One uint8 picture per request, of its crop's size, in order.
@@ -108,15 +114,16 @@ class DiffusersInpainter:
         """
         for request in requests:
             self._check(request)
-        return pipelines.in_batches(requests, self._batch_size, _kind, self._paint)
+        return self.batching.paint(requests, _kind, self._paint)
 
     def fits(self, prompt: str) -> bool:
         """Whether the text encoder reads the whole prompt."""
-        return pipelines.fits(self._pipeline, prompt)
+        return pipelines.fits(self._readers, prompt)
 
     def describe(self) -> Mapping[str, object]:
         """Name, digest of the weights, pipeline and scheduler class, dtype, exactness, steps, guidance."""
-        return pipelines.describe(self.name, self._pipeline, self._digest, self._exact, self._options)
+        said = pipelines.describe(self.name, self.pipeline, self._digest, self._exact, self._options)
+        return {**said, **self.loan.weights.describe()}
 
     def _check(self, request: InpaintRequest) -> None:
         height, width = request.mask.shape
@@ -141,14 +148,14 @@ class DiffusersInpainter:
 
     @torch.inference_mode()
     def _paint(self, requests: Sequence[InpaintRequest]) -> list[Image]:
+        pipeline = self.pipeline
         for request in requests:
-            pipelines.warn_if_too_long(self.name, self._pipeline, request.prompt)
+            pipelines.say_what_is_not_read(self.name, self._readers, request.prompt)
         height, width = requests[0].mask.shape
-        negative = [r.negative_prompt for r in requests]
         # Models made for inpainting alone do not all have a strength.
-        strength = {"strength": requests[0].strength} if pipelines.takes(self._pipeline, "strength") else {}
-        with pipelines.painting(self.name, len(requests)):
-            result = self._pipeline(
+        strength = {"strength": requests[0].strength} if pipelines.takes(pipeline, "strength") else {}
+        with pipelines.painting(self.name):
+            result = pipeline(
                 prompt=[r.prompt for r in requests],
                 image=[Pillow.fromarray(r.image) for r in requests],
                 mask_image=[Pillow.fromarray(self._whole_cells(r.mask)) for r in requests],
@@ -156,11 +163,11 @@ class DiffusersInpainter:
                 width=width,
                 generator=[torch.Generator("cpu").manual_seed(r.seed) for r in requests],
                 output_type="np",
-                **({"negative_prompt": negative} if any(negative) else {}),
+                **pipelines.negative_prompts(self.name, pipeline, [r.negative_prompt for r in requests]),
                 **strength,
                 **self._options,
             )
-        images = [pipelines.to_uint8(self.name, picture) for picture in result.images]
+        images = pipelines.pictures(self.name, result)
         if any(image.shape != (height, width, 3) for image in images):
             raise ModelError(f"{self.name} painted {images[0].shape} for a crop of {width}x{height}")
         return images
@@ -172,16 +179,6 @@ class DiffusersInpainter:
         height, width = mask.shape
         cells = mask.reshape(height // cell, cell, width // cell, cell).any(axis=(1, 3))
         return np.kron(cells, np.full((cell, cell), 255, dtype=np.uint8))
-
-
-def _native_size(pipeline: Any, alignment: int) -> tuple[int, int]:
-    """(width, height) that the model was trained at, in multiples of the alignment."""
-    model: Any = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
-    latents = getattr(pipeline, "default_sample_size", None) or model.config.sample_size
-    sides = (latents, latents) if isinstance(latents, int) else tuple(latents)[::-1]
-    scale = int(pipeline.vae_scale_factor)
-    width, height = (max(alignment, int(side) * scale // alignment * alignment) for side in sides)
-    return width, height
 
 
 def _kind(request: InpaintRequest) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Any text-to-image checkpoint in a folder that diffusers can load, behind the Generator protocol.
+"""Any text-to-image checkpoint that diffusers can load, behind the Generator protocol.
 
 A sample does not depend on its neighbors: its starting noise comes from its own CPU generator, and every
 sampling step that draws noise draws it from there too. What is left is arithmetic: matrix and convolution
@@ -6,6 +6,8 @@ kernels are chosen by the batch's size and differ in the seventh digit, enough t
 thousands by one level. So an exact generator paints one picture per model call. On a CPU that costs little (a
 batch saves about a third of the time, measured on the bundled model); on a GPU it would cost most of the
 speed.
+
+A checkpoint made for inpainting alone paints a whole picture as what it is: one large mask.
 """
 
 from __future__ import annotations
@@ -17,10 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image as Pillow
 
 from contracts.records import GenerationRequest, Image
-from controller.checkpoints import weights_digest
-from controller.generators import pipelines
+from controller.checkpoints import hub_name, weights_digest
+from controller.generators import hub, loading, pipelines
+from controller.generators.batching import Batching, Relief, probe_for
+from controller.generators.loading import Loan, Weights
+from controller.generators.pipelines import Sampling
+from controller.generators.shelf import Shelf
 
 
 class DiffusersGenerator:
@@ -29,18 +36,20 @@ class DiffusersGenerator:
     def __init__(
         self,
         name: str,
-        pipeline: Any,
-        options: Mapping[str, int | float],
+        loan: Loan,
+        sampling: Sampling,
         batch_size: int,
-        digest: str,
+        exact: bool,
         known_words: frozenset[str] | None = None,
-        exact: bool = True,
     ) -> None:
-        """Use `load`. `options` are passed to the pipeline; `known_words` is None for an open vocabulary."""
-        self.name = name
-        self._pipeline, self._options = pipeline, dict(options)
-        self._exact, self._batch_size = exact, 1 if exact else batch_size
-        self._digest, self._known = digest, known_words
+        """Use `load`. `known_words` is None for an open vocabulary."""
+        self.name, self.loan, self.sampling, self.exact = name, loan, sampling, exact
+        self._known = known_words
+        pipeline = loan()
+        self._options = pipelines.sampling_options(name, pipeline, loan.folder, sampling)
+        self._readers = pipelines.readers(pipeline, self._options)
+        self._digest = weights_digest(loan.folder)
+        self.batching = make_batching(name, loan, batch_size, exact)
 
     @classmethod
     def load(
@@ -49,37 +58,37 @@ class DiffusersGenerator:
         *,
         steps: int | None = None,
         guidance_scale: float | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
+        width: int | None = None,
+        height: int | None = None,
+        max_sequence_length: int | None = None,
         batch_size: int = 8,
         exact: bool | None = None,
+        shelf: Shelf | None = None,
+        **weights: Any,
     ) -> DiffusersGenerator:
-        """A pipeline folder, on `device`, in `dtype` (float32, float16 or bfloat16).
+        """A pipeline folder, or a name on the hub; further options are those of `Weights`.
 
         `exact` makes a picture bit for bit the same alone and in a batch, by painting one per model call;
-        None means on a CPU only. Otherwise up to `batch_size` are painted at once.
+        None means on a CPU only. Otherwise up to `batch_size` are painted at once. Generators of one `shelf`
+        share what they load.
 
-        Steps (1 or more) and guidance (0 or more) that are None come from the folder's
-        `legion_defaults.json`; if that does not say, they are the pipeline's own. Raises CheckpointError if
-        the folder is no usable pipeline, InvalidInput for an option out of range.
+        Sampling options that are None come from the folder's `legion_defaults.json`; if that does not say,
+        they are the pipeline's own. Raises CheckpointError if the folder is no usable pipeline, InvalidInput
+        for an option out of range.
         """
-        folder = Path(path)
-        pipelines.check_options(steps, guidance_scale, dtype, batch_size)
-        pipeline = pipelines.load_pipeline(folder, "AutoPipelineForText2Image", device, dtype)
-        options = pipelines.sampling_options(pipeline, folder, steps, guidance_scale)
-        known = _known_words(folder / "tokenizer" / "known_words.txt")
-        name = folder.resolve().name
-        exact = torch.device(device).type == "cpu" if exact is None else exact
-        return cls(name, pipeline, options, batch_size, weights_digest(folder), known, exact)
+        sampling = Sampling(steps, guidance_scale, width, height, max_sequence_length)
+        loan = open_loan(path, sampling, batch_size, Weights(**weights), shelf)
+        known = _known_words(loan.folder / "tokenizer" / "known_words.txt")
+        return cls(name_of(path), loan, sampling, batch_size, is_exact(exact, loan), known)
 
     @property
     def pipeline(self) -> Any:
-        """The pipeline itself, for adapters that paint with the same weights."""
-        return self._pipeline
+        """The pipeline itself."""
+        return self.loan()
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Image]:
         """One uint8 (H, W, 3) picture per request, in order. Raises ModelError."""
-        return pipelines.in_batches(requests, self._batch_size, _kind, self._paint)
+        return self.batching.paint(requests, _kind, self._paint)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of the prompt, as written, that the checkpoint's `known_words.txt` lacks; each once, in
@@ -87,33 +96,94 @@ class DiffusersGenerator:
 
         Empty if the checkpoint brings no such list: its vocabulary is open.
         """
-        if self._known is None:
-            return []
-        found = {word.casefold(): word for word in reversed(split_words(prompt))}
-        return [word for key, word in reversed(found.items()) if key not in self._known]
+        return words_not_in(self._known, prompt)
 
     def fits(self, prompt: str) -> bool:
         """Whether the text encoder reads the whole prompt."""
-        return pipelines.fits(self._pipeline, prompt)
+        return pipelines.fits(self._readers, prompt)
 
     def describe(self) -> Mapping[str, object]:
         """Name, digest of the weights, pipeline and scheduler class, dtype, exactness, steps, guidance."""
-        return pipelines.describe(self.name, self._pipeline, self._digest, self._exact, self._options)
+        said = pipelines.describe(self.name, self.pipeline, self._digest, self.exact, self._options)
+        return {**said, **self.loan.weights.describe()}
 
     @torch.inference_mode()
     def _paint(self, requests: Sequence[GenerationRequest]) -> list[Image]:
+        pipeline = self.pipeline
         for request in requests:
-            pipelines.warn_if_too_long(self.name, self._pipeline, request.prompt)
-        negative = [r.negative_prompt for r in requests]
-        with pipelines.painting(self.name, len(requests)):
-            result = self._pipeline(
+            pipelines.say_what_is_not_read(self.name, self._readers, request.prompt)
+        with pipelines.painting(self.name):
+            result = pipeline(
                 prompt=[r.prompt for r in requests],
                 generator=[torch.Generator("cpu").manual_seed(r.seed) for r in requests],
                 output_type="np",
-                **({"negative_prompt": negative} if any(negative) else {}),
+                **pipelines.negative_prompts(self.name, pipeline, [r.negative_prompt for r in requests]),
+                **(self._everywhere(pipeline, len(requests)) if pipelines.fills_masks(pipeline) else {}),
                 **self._options,
             )
-        return [pipelines.to_uint8(self.name, picture) for picture in result.images]
+        return pipelines.pictures(self.name, result)
+
+    def _everywhere(self, pipeline: Any, count: int) -> dict[str, Any]:
+        """For a pipeline that fills masks: the whole picture is one, and nothing of it is kept."""
+        own = dict(zip(("width", "height"), pipelines.native_size(pipeline), strict=True))
+        size = {side: int(self._options.get(side, own[side])) for side in own}
+        shape = size["width"], size["height"]
+        strength = {"strength": 1.0} if pipelines.takes(pipeline, "strength") else {}
+        return {
+            "image": [Pillow.new("RGB", shape, "gray")] * count,
+            "mask_image": [Pillow.new("L", shape, 255)] * count,
+            **strength,
+            **{side: value for side, value in size.items() if side not in self._options},
+        }
+
+
+def open_loan(
+    path: Path | str, sampling: Sampling, batch_size: int, weights: Weights, shelf: Shelf | None
+) -> Loan:
+    """A checkpoint to load from, its options checked. Raises InvalidInput, CheckpointError."""
+    sampling.check()
+    pipelines.check_batch_size(batch_size)
+    weights.check()
+    return Loan(hub.locate(path, weights.variant), weights, shelf or Shelf())
+
+
+def name_of(path: Path | str) -> str:
+    """The folder's name; of a name on the hub, the part after the owner."""
+    if not Path(path).is_dir() and (named := hub_name(str(path))) is not None:
+        return named[0].rpartition("/")[2]
+    return Path(path).resolve().name
+
+
+def is_exact(given: bool | None, loan: Loan) -> bool:
+    """As given; on a CPU if not."""
+    return torch.device(loan.weights.device).type == "cpu" if given is None else given
+
+
+def make_batching(name: str, loan: Loan, batch_size: int, exact: bool) -> Batching:
+    """One picture per call if exact; otherwise as many as fit, up to `batch_size`."""
+    device = loan.weights.device
+    reliefs = [Relief("other models put away", lambda: loan.shelf.put_away_others(loan.key))]
+    if torch.device(device).type != "cpu":
+        reliefs += [_moving(loan, how) for how in ("model", "sequential")]
+    reliefs.append(Relief("the autoencoder in tiles", lambda: loading.tile(loan())))
+    probe = None if exact or batch_size == 1 else probe_for(device)
+    return Batching(name, 1 if exact else batch_size, reliefs, probe)
+
+
+def _moving(loan: Loan, how: Any) -> Relief:
+    def apply() -> bool:
+        loading.offload(loan(), how, loan.weights.device)
+        return True
+
+    return Relief(f"weights in main memory (offload = '{how}')", apply)
+
+
+def words_not_in(known: frozenset[str] | None, prompt: str) -> list[str]:
+    """Words of the prompt that are not known, as written, each once, in order; none if all are."""
+    if known is None:
+        return []
+    found = {word.casefold(): word for word in reversed(split_words(prompt))}
+    return [word for key, word in reversed(found.items()) if key not in known]
 
 
 def _kind(request: GenerationRequest) -> bool:

@@ -1,4 +1,4 @@
-"""What every adapter over a diffusers pipeline needs: loading it, its options, and errors of one line.
+"""What every adapter over a diffusers pipeline needs: its options and limits, and errors of one line.
 
 Pipelines are taken as they are (`Any`): their classes share names of arguments, not types.
 """
@@ -8,69 +8,73 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import torch
-from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
-from transformers.utils import logging as transformers_logging
 
 from contracts.errors import CheckpointError, InvalidInput, ModelError
 from contracts.records import Image
+from controller.generators.loading import Loan, as_inpainting
+from controller.generators.quiet import line, quiet
+from controller.generators.shelf import out_of_memory
 
 log = logging.getLogger(__name__)
-R = TypeVar("R")
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DEFAULTS_FILE = "legion_defaults.json"
 """May stand in a checkpoint folder: the sampling options it is best used with."""
-OPTIONS = ("num_inference_steps", "guidance_scale")
+OPTIONS = ("num_inference_steps", "guidance_scale", "width", "height", "max_sequence_length")
+CAN_INPAINT = (
+    "Stable Diffusion 1 and 2, SDXL, SD 3, FLUX, Kandinsky, Qwen-Image and Z-Image checkpoints and those "
+    "made for inpainting"
+)
 
 
-def load_pipeline(folder: Path, auto_class: str, device: str, dtype: str) -> Any:
-    """The pipeline in a folder, through diffusers' class of that name, such as "AutoPipelineForText2Image".
+@dataclass(frozen=True)
+class Sampling:
+    """How a pipeline is asked to paint. What is None is the folder's or the pipeline's own choice."""
 
-    Raises CheckpointError if the folder is no usable pipeline.
-    """
-    if not (folder / "model_index.json").is_file():
-        raise CheckpointError(f"there is no diffusers pipeline in {folder}: model_index.json is missing")
-    try:
-        with quiet():
-            # Imported here, as the import itself prints: it remarks on torchvision, which nobody needs.
-            import diffusers
+    steps: int | None = None
+    guidance_scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    max_sequence_length: int | None = None
+    """Tokens that a T5 text encoder reads; such pipelines alone have it."""
 
-            load: Any = getattr(diffusers, auto_class).from_pretrained
-            pipeline = load(folder, dtype=DTYPES[dtype], local_files_only=True).to(device)
-    except Exception as error:  # every library in there raises kinds of its own
-        raise CheckpointError(f"the pipeline in {folder} cannot be loaded: {line(error)}") from error
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    def options(self) -> dict[str, int | float]:
+        """What is given, under the pipelines' own names."""
+        values = (self.steps, self.guidance_scale, self.width, self.height, self.max_sequence_length)
+        return {name: value for name, value in zip(OPTIONS, values, strict=True) if value is not None}
+
+    def check(self) -> None:
+        """Raises InvalidInput for an option out of range."""
+        if self.steps is not None and self.steps < 1:
+            raise InvalidInput(f"steps {self.steps} cannot be used: choose 1 or more")
+        if self.guidance_scale is not None and not 0 <= self.guidance_scale < float("inf"):
+            raise InvalidInput(f"guidance scale {self.guidance_scale} cannot be used: choose 0 or more")
+        for name in ("width", "height", "max_sequence_length"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InvalidInput(f"{name} {value} cannot be used: choose 1 or more")
 
 
-def check_options(steps: int | None, guidance_scale: float | None, dtype: str, batch_size: int) -> None:
-    """Raises InvalidInput for an option out of range."""
-    if steps is not None and steps < 1:
-        raise InvalidInput(f"steps {steps} cannot be used: choose 1 or more")
-    if guidance_scale is not None and not 0 <= guidance_scale < float("inf"):
-        raise InvalidInput(f"guidance scale {guidance_scale} cannot be used: choose 0 or more")
+def check_batch_size(batch_size: int) -> None:
+    """Raises InvalidInput below 1."""
     if batch_size < 1:
         raise InvalidInput(f"batch size {batch_size} cannot be used: choose 1 or more")
-    if dtype not in DTYPES:
-        raise InvalidInput(f"dtype {dtype!r} cannot be used: choose {', '.join(DTYPES)}")
 
 
-def sampling_options(
-    pipeline: Any, folder: Path, steps: int | None, guidance_scale: float | None
-) -> dict[str, int | float]:
-    """Steps and guidance: those given, else the folder's defaults, else the pipeline's own. Raises
-    CheckpointError."""
-    given = {"num_inference_steps": steps, "guidance_scale": guidance_scale}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return _pipeline_defaults(pipeline) | _folder_defaults(folder) | chosen
+def sampling_options(name: str, pipeline: Any, folder: Path, sampling: Sampling) -> dict[str, int | float]:
+    """What is given, else the folder's defaults, else the pipeline's own; without what the pipeline does not
+    take, which the log names. Raises CheckpointError."""
+    asked = _folder_defaults(folder) | sampling.options()
+    for option in asked:
+        if not takes(pipeline, option):
+            log.warning("%s (%s) takes no %s: it is left out", name, type(pipeline).__name__, option)
+    return _pipeline_defaults(pipeline) | {key: value for key, value in asked.items() if takes(pipeline, key)}
 
 
 def takes(pipeline: Any, name: str) -> bool:
@@ -78,20 +82,100 @@ def takes(pipeline: Any, name: str) -> bool:
     return name in inspect.signature(type(pipeline).__call__).parameters
 
 
-def tokens(pipeline: Any, prompt: str) -> int:
-    """How many tokens the prompt has for the pipeline's text encoder."""
-    return len(pipeline.tokenizer(prompt, truncation=False, verbose=False).input_ids)
+def fills_masks(pipeline: Any) -> bool:
+    """Does it paint inside a mask, rather than whole pictures?"""
+    return takes(pipeline, "mask_image")
 
 
-def token_limit(pipeline: Any) -> int:
-    """How many tokens the pipeline's text encoder reads."""
-    positions = getattr(pipeline.text_encoder.config, "max_position_embeddings", None)
-    return min(int(pipeline.tokenizer.model_max_length), int(positions or 1_000_000))
+def inpainting_view(name: str, loan: Loan) -> Any:
+    """The inpainting pipeline over a loan's weights. Raises CheckpointError for kinds that have none."""
+    try:
+        with quiet():
+            pipeline = loan()
+            return pipeline if fills_masks(pipeline) else loan.view("inpainting", as_inpainting)
+    except (CheckpointError, InvalidInput):
+        raise
+    except Exception as error:  # whatever a pipeline of another kind makes of it
+        raise CheckpointError(
+            f"{name} cannot inpaint: {line(error)}; choose an inpainting checkpoint. {CAN_INPAINT} can"
+        ) from error
 
 
-def fits(pipeline: Any, prompt: str) -> bool:
-    """Whether the pipeline's text encoder reads the whole prompt."""
-    return tokens(pipeline, prompt) <= token_limit(pipeline)
+def alignment(pipeline: Any) -> int:
+    """Both sides of a picture must be multiples of this many pixels."""
+    scale = int(pipeline.vae_scale_factor)
+    patch = int(getattr(pipeline, "patch_size", 1))
+    # FLUX packs two by two latents and says so by its image processor alone, SD 3 by its patch size alone.
+    return max(scale * patch, int(pipeline.image_processor.config.vae_scale_factor))
+
+
+def native_size(pipeline: Any) -> tuple[int, int]:
+    """(width, height) that the model was trained at, in multiples of the alignment."""
+    model: Any = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    latents = getattr(pipeline, "default_sample_size", None) or model.config.sample_size
+    sides = (latents, latents) if isinstance(latents, int) else tuple(latents)[::-1]
+    scale, step = int(pipeline.vae_scale_factor), alignment(pipeline)
+    width, height = (max(step, int(side) * scale // step * step) for side in sides)
+    return width, height
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One of a pipeline's text encoders."""
+
+    tokenizer: Any
+    limit: int
+
+    def count(self, prompt: str) -> int:
+        """Tokens of the prompt, with those at its ends."""
+        return len(self.tokenizer(prompt, truncation=False, verbose=False).input_ids)
+
+
+def readers(pipeline: Any, options: Mapping[str, int | float]) -> list[Reader]:
+    """The text encoders of a pipeline, the one that reads most first."""
+    found = []
+    for suffix in ("", "_2", "_3"):
+        tokenizer = getattr(pipeline, f"tokenizer{suffix}", None)
+        encoder = getattr(pipeline, f"text_encoder{suffix}", None)
+        if tokenizer is None or encoder is None:
+            continue
+        # T5 has no fixed places: it reads as much as the pipeline lets it.
+        own = getattr(encoder.config, "max_position_embeddings", None)
+        places = own or options.get("max_sequence_length") or tokenizer.model_max_length
+        found.append(Reader(tokenizer, min(int(tokenizer.model_max_length), int(places))))
+    return sorted(found, key=lambda reader: -reader.limit)
+
+
+def fits(read_by: list[Reader], prompt: str) -> bool:
+    """Whether the text encoder that reads most reads the whole prompt."""
+    return not read_by or read_by[0].count(prompt) <= read_by[0].limit
+
+
+def say_what_is_not_read(name: str, read_by: list[Reader], prompt: str) -> None:
+    """Log a warning if no text encoder reads the whole prompt, a remark if one of several does not."""
+    for number, reader in enumerate(read_by):
+        if (count := reader.count(prompt)) > reader.limit:
+            shown = prompt if len(prompt) <= 60 else f"{prompt[:28]} ... {prompt[-28:]}"
+            if number == 0:
+                log.warning(
+                    "the prompt has %d tokens and %s reads %d: it does not see the end of %r",
+                    count,
+                    name,
+                    reader.limit,
+                    shown,
+                )
+                return
+            log.info("a smaller text encoder of %s reads %d of %d tokens", name, reader.limit, count)
+
+
+def negative_prompts(name: str, pipeline: Any, prompts: list[str]) -> dict[str, list[str]]:
+    """The argument for them, if there are any and the pipeline takes them; the log says if it does not."""
+    if not any(prompts):
+        return {}
+    if not takes(pipeline, "negative_prompt"):
+        log.warning("%s takes no negative prompt: it is left out", name)
+        return {}
+    return {"negative_prompt": prompts}
 
 
 def describe(
@@ -109,76 +193,31 @@ def describe(
     }
 
 
-def in_batches(
-    requests: Sequence[R], size: int, kind: Callable[[R], Hashable], paint: Callable[[list[R]], list[Image]]
-) -> list[Image]:
-    """Paint requests of one kind together, up to `size` per call; the pictures in the requests' order."""
-    groups: dict[Hashable, list[int]] = {}
-    for i, request in enumerate(requests):
-        groups.setdefault(kind(request), []).append(i)
-    images: dict[int, Image] = {}
-    for group in groups.values():
-        for start in range(0, len(group), size):
-            batch = group[start : start + size]
-            images.update(zip(batch, paint([requests[i] for i in batch]), strict=True))
-    return [images[i] for i in range(len(requests))]
-
-
-def warn_if_too_long(name: str, pipeline: Any, prompt: str) -> None:
-    """Log a warning if the text encoder does not read the whole prompt."""
-    count, limit = tokens(pipeline, prompt), token_limit(pipeline)
-    if count > limit:
-        log.warning(
-            "the prompt has %d tokens and %s reads %d: it does not see the end of %r",
-            count,
-            name,
-            limit,
-            prompt if len(prompt) <= 60 else f"{prompt[:28]} ... {prompt[-28:]}",
-        )
-
-
 @contextmanager
-def painting(name: str, pictures: int) -> Iterator[None]:
-    """Turns what a pipeline raises while painting into a ModelError of one line, and keeps it quiet."""
+def painting(name: str) -> Iterator[None]:
+    """Turns what a pipeline raises while painting into a ModelError of one line, and keeps it quiet. What ran
+    out of memory passes through."""
     try:
         with quiet():
             yield
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"{name} ran out of memory with {pictures} pictures at once: lower the batch size"
-        ) from error
     except (RuntimeError, ValueError, TypeError) as error:
+        if out_of_memory(error):
+            raise
         raise ModelError(f"{name} failed while painting: {line(error)}") from error
 
 
-def to_uint8(name: str, picture: NDArray[np.floating]) -> Image:
-    """(H, W, 3) in 0..1 -> uint8. Raises ModelError for values that are no numbers."""
+def pictures(name: str, result: Any) -> list[Image]:
+    """The pictures of a pipeline's result, (H, W, 3) in 0..1, as uint8. Raises ModelError for values that are
+    no numbers; a picture that the checkpoint's own safety checker blackened is named in the log."""
+    if any(getattr(result, "nsfw_content_detected", None) or ()):
+        log.warning("the safety checker that comes with %s made a picture black", name)
+    return [_to_uint8(name, picture) for picture in result.images]
+
+
+def _to_uint8(name: str, picture: NDArray[np.floating]) -> Image:
     if not np.isfinite(picture).all():
         raise ModelError(f"{name} painted values that are no numbers: load it with dtype float32")
     return np.round(picture.clip(0, 1) * 255).astype(np.uint8)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No bars and no remarks of the libraries on stderr; what a person must know, the adapters say
-    themselves."""
-    libraries: list[Any] = [diffusers_logging, transformers_logging]
-    before = [(lib, lib.is_progress_bar_enabled(), lib.get_verbosity()) for lib in libraries]
-    try:
-        for library in libraries:
-            library.disable_progress_bar()
-            library.set_verbosity_error()
-        yield
-    finally:
-        for library, bars, verbosity in before:
-            library.set_verbosity(verbosity)
-            if bars:
-                library.enable_progress_bar()
-
-
-def line(error: Exception) -> str:
-    """The error's message on one line of readable length."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _folder_defaults(folder: Path) -> dict[str, int | float]:
@@ -189,7 +228,7 @@ def _folder_defaults(folder: Path) -> dict[str, int | float]:
         defaults = json.loads(path.read_text(encoding="utf-8"))
         if unknown := sorted(set(defaults) - set(OPTIONS)):
             raise CheckpointError(f"{path} has an unknown key {unknown[0]!r}: use {', '.join(OPTIONS)}")
-        check_options(defaults.get(OPTIONS[0]), defaults.get(OPTIONS[1]), "float32", 1)
+        Sampling(*(defaults.get(name) for name in OPTIONS)).check()
     except (OSError, ValueError, TypeError, AttributeError, InvalidInput) as error:
         raise CheckpointError(f"{path} cannot be used: {line(error)}") from error
     return dict(defaults)
@@ -197,4 +236,5 @@ def _folder_defaults(folder: Path) -> dict[str, int | float]:
 
 def _pipeline_defaults(pipeline: Any) -> dict[str, int | float]:
     parameters = inspect.signature(type(pipeline).__call__).parameters
-    return {name: parameters[name].default for name in OPTIONS if name in parameters}
+    own = {name: parameters[name].default for name in OPTIONS if name in parameters}
+    return {name: value for name, value in own.items() if value is not None}

@@ -15,9 +15,11 @@ from flows.commands.options import (
     DEFAULT_OUT,
     INTERRUPTED,
     add_common,
+    add_generator,
     add_out,
     add_profile,
     bank,
+    generator_path,
     waiting,
 )
 from flows.commands.regenerate import DEFAULT_SEED, resume_command
@@ -60,6 +62,7 @@ def add(commands: Any) -> None:
         metavar="ID",
         help="name the run, or take it up again; several pictures become ID-1, ID-2, ...",
     )
+    add_generator(parser)
     parser.add_argument("--no-prefect", action="store_true", help="the same loop without a Prefect server")
     add_profile(parser)
     add_out(parser, "out/RUN")
@@ -162,7 +165,7 @@ def _seed(seed: int) -> int:
 
 def _job(arguments: argparse.Namespace, requests: Sequence[Any], run_id: str) -> InpaintingJob:
     from flows import inpainting_jobs, jobs
-    from flows.profiles import load_profile
+    from flows.profiles import changed_generator, load_profile
     from flows.settings import MAX_BATCH, MAX_CANDIDATES, MAX_ROUNDS
 
     limits = {"rounds": MAX_ROUNDS, "tries": MAX_ROUNDS, "candidates": MAX_CANDIDATES, "steps": 1000}
@@ -170,13 +173,16 @@ def _job(arguments: argparse.Namespace, requests: Sequence[Any], run_id: str) ->
         jobs.check_count(name.replace("_", "-"), getattr(arguments, name), most)
     if arguments.guidance_scale is not None and not 0 <= arguments.guidance_scale <= 100:
         raise InvalidInput(f"--guidance-scale is {arguments.guidance_scale}: choose a number from 0 to 100")
+    given = arguments.generator
+    painter = {} if given is None else {"path": generator_path(given)}
     names = ("rounds", "candidates", "tries", "strength", "steps", "guidance_scale", "batch_size")
     return inpainting_jobs.make_job(
         arguments.profile,
-        load_profile(arguments.profile),
+        changed_generator(load_profile(arguments.profile), painter),
         requests,
         run_id,
         regions={name: getattr(arguments, name) for name in REGION_OPTIONS},
+        painter=painter,
         **{name: getattr(arguments, name) for name in names},
     )
 
@@ -185,7 +191,7 @@ def tools_of(job: InpaintingJob) -> Any:
     with waiting("loading the models"):
         from flows import assemble
 
-        return assemble.inpainting_tools(job.profile, job.steps, job.guidance_scale)
+        return assemble.inpainting_tools(job.profile, job.steps, job.guidance_scale, **job.painter)
 
 
 def repair(job: InpaintingJob, arguments: argparse.Namespace) -> list[Run]:

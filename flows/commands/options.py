@@ -43,6 +43,23 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_generator(parser: argparse.ArgumentParser) -> None:
+    """Who paints, where it is not the profile's generator."""
+    parser.add_argument(
+        "--generator",
+        metavar="PATH|NAME",
+        help="paint with this diffusers checkpoint: a folder, or a name on the hub such as org/name",
+    )
+
+
+def generator_path(given: str) -> str:
+    """A folder's whole path; a name on the hub as it is."""
+    from controller.checkpoints import hub_name
+
+    folder = Path(given).expanduser()
+    return given if hub_name(given) and not folder.exists() else str(folder.resolve())
+
+
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Which defender, where it is not the profile's."""
     parser.add_argument(

@@ -15,9 +15,11 @@ from flows.commands.options import (
     DEFAULT_OUT,
     INTERRUPTED,
     add_common,
+    add_generator,
     add_out,
     add_profile,
     bank,
+    generator_path,
     waiting,
 )
 from flows.commands.presenting import present
@@ -71,6 +73,12 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--llm-base-url", metavar="URL", help="its server, up to /v1 (default: OpenAI itself)"
     )
+    add_generator(parser)
+    whole: dict[str, Any] = {"type": int, "metavar": "N"}
+    parser.add_argument("--steps", **whole, help="sampling steps (default: the profile's)")
+    parser.add_argument("--guidance-scale", type=float, metavar="X", help="default: the profile's")
+    parser.add_argument("--width", **whole, help="of the pictures, in pixels (default: the model's own)")
+    parser.add_argument("--height", **whole, help="of the pictures, in pixels (default: the model's own)")
     parser.add_argument("--no-prefect", action="store_true", help="the same loop without a Prefect server")
     add_profile(parser)
     add_out(parser, "out/RUN")
@@ -81,7 +89,7 @@ def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """`legion regenerate`."""
     from flows import jobs
     from flows.output import prepare_folder
-    from flows.profiles import load_profile
+    from flows.profiles import changed_generator, load_profile
     from flows.settings import MAX_BATCH
 
     prompts = jobs.check_prompts(arguments.prompts, arguments.prompt_file)
@@ -91,11 +99,12 @@ def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         raise InvalidInput(f"--seed is {arguments.seed}: choose a number from 0 to {MAX_SEED}")
     given = arguments.run_id
     run_id = jobs.check_run_id(given) if given is not None else jobs.new_run_id(prompts)
-    profile = load_profile(arguments.profile)
+    painter = _painter_changes(arguments)
+    profile = changed_generator(load_profile(arguments.profile), painter)
     modifier = _modifier_changes(arguments)
     folder = prepare_folder(arguments.out or DEFAULT_OUT / run_id)
     job = jobs.make_job(
-        arguments.profile, profile, prompts, run_id, arguments.seed, rounds, batch_size, modifier
+        arguments.profile, profile, prompts, run_id, arguments.seed, rounds, batch_size, modifier, painter
     )
     try:
         return present(paint(job, arguments), folder, arguments.json)
@@ -106,6 +115,13 @@ def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 def resume_command(words: Sequence[str], run_id: str, add_id: bool) -> str:
     """The command that takes an interrupted job up again: the same words, and its run id."""
     return shlex.join(["legion", *words, *(["--run-id", run_id] if add_id else [])])
+
+
+def _painter_changes(arguments: argparse.Namespace) -> dict[str, object]:
+    """What the options say about the generator, as values of the profile's section."""
+    named = {name: getattr(arguments, name) for name in ("steps", "guidance_scale", "width", "height")}
+    named["path"] = None if arguments.generator is None else generator_path(arguments.generator)
+    return {key: value for key, value in named.items() if value is not None}
 
 
 def _modifier_changes(arguments: argparse.Namespace) -> dict[str, object]:
@@ -166,7 +182,7 @@ def tools_of(job: Job) -> Any:
     with waiting("loading the models"):
         from flows import assemble
 
-        tools = assemble.regeneration_tools(job.profile)
+        tools = assemble.regeneration_tools(job.profile, **job.painter)
         if job.modifier:
             tools = assemble.with_modifier(tools, job.profile, job.modifier)
     for case in job.cases:

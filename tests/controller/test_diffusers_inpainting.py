@@ -107,7 +107,7 @@ def test_it_paints_with_the_generators_own_weights(folder, inpainter):
 
     generator = DiffusersGenerator.load(folder, steps=3, guidance_scale=2.0)
     shared = DiffusersInpainter.share(generator)
-    assert shared._pipeline.unet is generator.pipeline.unet and shared._pipeline.vae is generator.pipeline.vae
+    assert shared.pipeline.unet is generator.pipeline.unet and shared.pipeline.vae is generator.pipeline.vae
     assert shared.describe() == inpainter.describe()
     assert equal(shared.inpaint(REQUESTS[:1]), inpainter.inpaint(REQUESTS[:1]))
     other = DiffusersInpainter.share(generator, steps=5, guidance_scale=0, exact=False).describe()
@@ -119,8 +119,8 @@ def test_a_pipeline_that_cannot_inpaint_is_refused_in_one_line(folder):
     from controller.generators.diffusers_pipeline import DiffusersGenerator
 
     generator = DiffusersGenerator.load(folder)
-    generator._pipeline = object()
-    generator.describe = lambda: {"digest": "d", "exact": True}
+    generator.loan.shelf.get = lambda key, load: object()
+    generator.loan.shelf.view = lambda key, load, name, make: make(object())
     with pytest.raises(CheckpointError, match="tiny cannot inpaint") as caught:
         DiffusersInpainter.share(generator)
     assert "\n" not in str(caught.value)
@@ -163,7 +163,7 @@ def test_broken_numbers_and_failures_become_one_line(folder):
     with pytest.raises(ModelError, match="tiny failed while painting"):
         broken.inpaint(REQUESTS[:1])
     broken = load(folder)
-    broken._pipeline.unet.conv_out.weight.data.fill_(float("nan"))
+    broken.pipeline.unet.conv_out.weight.data.fill_(float("nan"))
     with pytest.raises(ModelError, match="no numbers"):
         broken.inpaint(REQUESTS[:1])
 

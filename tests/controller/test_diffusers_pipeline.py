@@ -89,8 +89,9 @@ def test_the_pipeline_is_called_with_as_many_as_it_may_take(folder, monkeypatch)
 
     def counted(options):
         made = load(folder, **options)
-        paint = made._pipeline
-        monkeypatch.setattr(made, "_pipeline", Counted(paint, calls))
+        paint = made.batching.paint
+        counting = lambda requests, kind, call: paint(requests, kind, Counted(call, calls))  # noqa: E731
+        monkeypatch.setattr(made.batching, "paint", counting)
         made.generate(REQUESTS)
         counts = calls.copy()
         calls.clear()
@@ -101,17 +102,14 @@ def test_the_pipeline_is_called_with_as_many_as_it_may_take(folder, monkeypatch)
 
 
 class Counted:
-    """A pipeline whose calls are counted."""
+    """A model call, counted."""
 
     def __init__(self, inner, calls):
         self.inner, self.calls = inner, calls
 
-    def __getattr__(self, name):
-        return getattr(self.inner, name)
-
-    def __call__(self, **options):
-        self.calls.append(len(options["prompt"]))
-        return self.inner(**options)
+    def __call__(self, requests):
+        self.calls.append(len(requests))
+        return self.inner(requests)
 
 
 def test_steps_and_guidance_come_from_the_caller_then_the_folder_then_the_pipeline(copy):
@@ -191,8 +189,7 @@ def test_words_the_model_was_never_taught_are_named_in_order(copy, prompt, unkno
 
     (copy / "tokenizer" / "known_words.txt").write_text("\n".join(WORDS))
     known = diffusers_pipeline._known_words(copy / "tokenizer" / "known_words.txt")
-    named = diffusers_pipeline.DiffusersGenerator("x", None, {}, 1, "", known)
-    assert named.unknown_words(prompt) == unknown
+    assert diffusers_pipeline.words_not_in(known, prompt) == unknown
 
 
 def test_the_word_list_is_found_in_the_tokenizers_folder(copy):
@@ -218,8 +215,10 @@ def test_nothing_is_printed(folder, capfd):
 
 
 def test_a_folder_that_is_no_pipeline_is_refused_in_one_line(tmp_path, copy):
-    with pytest.raises(CheckpointError, match="model_index.json is missing"):
+    with pytest.raises(CheckpointError, match="no such folder"):
         load(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="model_index.json is missing"):
+        load(tmp_path)
     (copy / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"not weights")
     with pytest.raises(CheckpointError, match="cannot be loaded") as caught:
         load(copy)
@@ -236,7 +235,7 @@ def test_options_out_of_range_are_refused(folder, option):
 
 def test_broken_numbers_become_an_error_and_no_black_picture(copy):
     broken = load(copy)
-    broken._pipeline.unet.conv_out.weight.data.fill_(float("nan"))
+    broken.pipeline.unet.conv_out.weight.data.fill_(float("nan"))
     with pytest.raises(ModelError, match="no numbers"):
         broken.generate(REQUESTS[:1])
 

@@ -63,13 +63,10 @@ def test_every_part_reaches_its_loader_once(assemble, profile_file, monkeypatch)
     tools = assemble.regeneration_tools(str(profile_file))
     assert assemble.regeneration_tools(str(profile_file)) is tools
     section = profile.generator
-    options = {
-        "steps": section.steps,
-        "guidance_scale": section.guidance_scale,
-        "device": profile.device,
-        "dtype": section.dtype,
-        "batch_size": section.batch_size,
-    }
+    same = ("steps", "guidance_scale", "dtype", "batch_size", "variant", "offload", "quantize", "width")
+    same += ("height", "max_sequence_length", "vae_tiling", "vae_slicing", "loras")
+    options = {name: getattr(section, name) for name in same}
+    options |= {"device": profile.device, "shelf": assemble.SHELF}
     scoring = {"device": profile.device, "dtype": "float32", "batch_size": 32}
     assert loaded == [
         ("generator", section.path, options),

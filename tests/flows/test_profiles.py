@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import InvalidInput
-from flows.profiles import BUNDLED, bundled_profiles, changed, load_profile
+from controller.checkpoints import hub_name
+from flows.profiles import (
+    BUNDLED,
+    available_profiles,
+    bundled_profiles,
+    changed,
+    changed_generator,
+    load_profile,
+    user_profiles,
+)
 from flows.settings import CHECKOUT
 from prompts import load_lexicon
 
@@ -19,8 +28,12 @@ def test_bundled_profiles_load_and_lie_in_the_checkout(name) -> None:
     profile = load_profile(name)
     assert profile.name == name
     load_lexicon(profile.modifier.lexicon)
-    sections = [profile.generator, profile.defender, profile.selection_scorer, *profile.reporting_scorers]
+    sections = [profile.defender, profile.selection_scorer, *profile.reporting_scorers]
     assert all(Path(section.path).is_relative_to(CHECKOUT) for section in sections)
+    painters = {profile.generator.path, profile.inpainting.path} - {""}
+    assert all(hub_name(path) or Path(path).is_relative_to(CHECKOUT) for path in painters)
+    scorers = [profile.selection_scorer, *profile.reporting_scorers]
+    assert len({section.path for section in scorers}) == len(scorers) > 1
 
 
 def test_the_scorer_that_selects_does_not_report() -> None:
@@ -40,12 +53,23 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         load_profile("tabeltop")
     with pytest.raises(InvalidInput, match="known: tabletop"):
         load_profile("qqqq")
+    for near, right in [
+        ("sdlx", "sdxl"),
+        ("flux", "flux-dev"),
+        ("sd3.5", "sd35"),
+        ("schnell", "flux-schnell"),
+    ]:
+        with pytest.raises(InvalidInput, match=f"did you mean '{right}'"):
+            load_profile(near)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("steps = ", "step = ", "unknown key 'generator.step'|'generator.steps' is missing"),
+        ("steps = ", "step = ", "unknown key 'generator.step': did you mean 'steps'"),
+        ("max_enlargement = ", "max_enlargment = ", "'inpainting.regions.max_enlargment': did you mean"),
+        ('name = "clip"', 'nane = "clip"', "'reporting_scorers.0.nane': did you mean 'name'"),
+        ("[loop]", "[lop]", "unknown key 'lop': did you mean 'loop'"),
         ('device = "cpu"', 'devise = "cpu"', "unknown key 'devise'"),
         ('device = "cpu"', 'name = "x"', "'name' is not a setting"),
         ("steps = 16", "steps = 0", "generator.steps"),
@@ -127,3 +151,67 @@ def test_options_of_a_command_take_the_place_of_the_defenders_values() -> None:
 def test_options_out_of_range_are_named_as_they_were_typed(change, told) -> None:
     with pytest.raises(InvalidInput, match=told):
         changed(load_profile("tabletop").defender, change)
+
+
+def test_a_persons_own_profile_goes_by_name_and_wins_over_a_bundled_one() -> None:
+    user_profiles().mkdir(parents=True)
+    (user_profiles() / "mine.toml").write_text(TEXT.replace("tabletop/weights/generator", "painter"))
+    (user_profiles() / "sdxl.toml").write_text(TEXT.replace("steps = 16", "steps = 5", 1))
+    assert load_profile("mine").generator.path == str(user_profiles() / "painter")
+    assert load_profile("sdxl").generator.steps == 5
+    assert available_profiles()[0] == "tabletop" and {"mine", "sdxl"} <= set(available_profiles())
+
+
+def test_a_painter_may_be_named_on_the_hub_and_a_folder_wins(tmp_path) -> None:
+    text = TEXT.replace("tabletop/weights/generator", "org/name")
+    (tmp_path / "mine.toml").write_text(text)
+    assert load_profile(str(tmp_path / "mine.toml")).generator.path == "org/name"
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    assert load_profile(str(tmp_path / "mine.toml")).generator.path == str(tmp_path / "org" / "name")
+
+
+def test_another_checkpoint_keeps_what_is_about_the_machine_alone() -> None:
+    profile = load_profile("sdxl")
+    other = changed_generator(profile, {"path": "org/name", "steps": 3})
+    section = other.generator
+    assert (section.path, section.steps, section.guidance_scale, section.width) == ("org/name", 3, None, None)
+    assert (section.dtype, section.batch_size, section.variant) == ("float16", 8, "")
+    assert profile.inpainting.path and other.inpainting.path == ""
+    assert other.inpainting.guidance_scale is None and other.defender == profile.defender
+    same = changed_generator(profile, {"steps": 3})
+    assert same.generator.path == profile.generator.path and same.inpainting == profile.inpainting
+    assert changed_generator(profile, {}) is profile
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"steps": 0}, "--steps is 0"),
+        ({"width": 1}, "--width is 1"),
+        ({"guidance_scale": -1.0}, "--guidance-scale is"),
+    ],
+)
+def test_options_of_a_painter_out_of_range_are_named_as_they_were_typed(change, said) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        changed_generator(load_profile("tabletop"), change)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('kind = "openai-images"', "model is missing"),
+        (
+            'kind = "openai-images"\nmodel = "m"\npath = "x"',
+            "path is no key of a generator of kind openai-images",
+        ),
+        ('kind = "diffusers"', "path is missing"),
+        ('kind = "diffusers"\npath = "x"\nbase_url = "http://a/v1"', "base_url is no key"),
+        ('kind = "diffusers"\npath = "x"\noffload = "disk"', "generator.offload"),
+        ('kind = "diffusers"\npath = "x"\nloras = [{file = "x"}]', "generator.loras.0"),
+    ],
+)
+def test_keys_that_do_not_fit_a_painter_are_refused(tmp_path, lines, said) -> None:
+    begin, end = TEXT.index("[generator]"), TEXT.index("[defender]")
+    (tmp_path / "mine.toml").write_text(f"{TEXT[:begin]}[generator]\n{lines}\n\n{TEXT[end:]}")
+    with pytest.raises(InvalidInput, match=said):
+        load_profile(str(tmp_path / "mine.toml"))

@@ -1,0 +1,96 @@
+"""Pipelines by their names on the Hugging Face hub, where a folder is expected.
+
+A folder that exists always wins. `ORG/NAME` (`@REVISION` may follow) is taken from the hub's cache if it is
+there, without a network, and is downloaded otherwise: settings, and the weights that diffusers would load.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from contracts.errors import CheckpointError
+from controller.checkpoints import hub_name
+
+log = logging.getLogger(__name__)
+
+INDEX = "model_index.json"
+_PATIENCE = 10.0
+"""Seconds to wait for the hub's first answer."""
+
+
+def present(given: Path | str) -> Path | None:
+    """The folder of that path, or the complete local copy of that name on the hub; None if there is neither.
+    Asks no network."""
+    if (folder := Path(given)).is_dir():
+        return folder
+    if (named := hub_name(str(given))) is None:
+        return None
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = Path(snapshot_download(named[0], revision=named[1], local_files_only=True))
+    except (OSError, ValueError):
+        return None
+    return found if complete(found) else None
+
+
+def complete(folder: Path) -> bool:
+    """Does every model of the pipeline have its settings and weights? False without a model_index.json."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    parts = [name for name, kind in index.items() if isinstance(kind, list) and kind[0] and _is_model(kind)]
+    return all(
+        any((folder / name).glob("*.safetensors")) or any((folder / name).glob("*.bin")) for name in parts
+    )
+
+
+def locate(given: Path | str, variant: str = "") -> Path:
+    """The folder of that path, or the local copy of that name on the hub, downloaded if need be.
+
+    Raises CheckpointError, in one line, if it is neither, or the hub does not have it or cannot be reached.
+    """
+    if (found := present(given)) is not None:
+        return found
+    if (named := hub_name(str(given))) is None:
+        raise CheckpointError(f"there is no diffusers pipeline in {given}: there is no such folder")
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # its own account of its retries
+    import diffusers
+    from huggingface_hub import model_info
+
+    options: dict[str, Any] = {"variant": variant} if variant else {}
+    try:
+        model_info(named[0], revision=named[1], timeout=_PATIENCE)
+        log.warning("downloading %s from the hub; the next time it is taken from the cache", given)
+        download: Any = diffusers.DiffusionPipeline.download
+        return Path(download(named[0], revision=named[1], **options))
+    except Exception as error:  # the hub's client lets the errors of whatever HTTP library it uses through
+        raise CheckpointError(
+            f"there is no folder {given}, and the hub gave nothing of that name ({_reason(error)}): "
+            f"{how_to_get(str(given), variant)}, here or on another machine, and give the folder's path"
+        ) from error
+
+
+def how_to_get(name: str, variant: str = "") -> str:
+    """The command that downloads what is loaded of a pipeline on the hub, and no more."""
+    repo, _, revision = name.partition("@")
+    weights = (
+        [f'"*/*.{variant}.safetensors" "*/*.{variant}-*.safetensors"'] if variant else ['"*/*.safetensors"']
+    )
+    settings = '"*.json" "*/*.json" "*/*.txt" "*/*.model"'
+    where = f" --revision {revision}" if revision else ""
+    return f"hf download {repo}{where} --include {settings} {' '.join(weights)}"
+
+
+def _is_model(kind: list[str]) -> bool:
+    """Parts with weights: not tokenizers, schedulers and preprocessors."""
+    return not any(word in kind[1] for word in ("Tokenizer", "Scheduler", "Processor", "Extractor"))
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
