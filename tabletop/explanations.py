@@ -1,10 +1,25 @@
-"""What is said about an artifact: the phrase that names it and a sentence that says why it is wrong."""
+"""What is said about an artifact: the phrase that names it and a sentence that says why it is wrong.
+
+Words follow from what can be seen (kind, shape, strength, side), never from chance: a sentence drawn at
+random could not be learned, and a measure of explanations would punish every other wording.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
+from typing import Literal
 
-from tabletop.scenes import Solid
+from tabletop.scenes import SHAPES, Solid
+
+
+@dataclass(frozen=True)
+class Look:
+    """What there is to say about a flaw beside its kind."""
+
+    side: Literal["left", "right"] = "right"
+    """Toward which it leans or grows, as seen in the picture."""
+    mild: bool = False
+
 
 _PHRASES: dict[str, tuple[str, ...]] = {
     "shadow": ("the shadow of the {name}",),
@@ -57,9 +72,9 @@ _SAYINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "bend": (
         "part",
         (
-            "the {shape} is bent to the side",
-            "the upper part of the bent {shape} leans over",
-            "the {shape} is bent where it should be straight",
+            "the {shape} is bent to the {side}",
+            "the upper part of the bent {shape} leans over to the {side}",
+            "the {shape} bends {side} where it should be straight",
         ),
     ),
     "melt": (
@@ -81,9 +96,9 @@ _SAYINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "squeeze": (
         "part",
         (
-            "the {shape} is squeezed out of proportion",
-            "the proportions of the {shape} are warped and slanted",
-            "the warped {shape} is squeezed and leans",
+            "the {shape} is squeezed out of proportion and leans to the {side}",
+            "the proportions of the {shape} are warped and slanted to the {side}",
+            "the warped {shape} is squeezed and leans {side}",
         ),
     ),
     "lumps": (
@@ -105,9 +120,9 @@ _SAYINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "duplicated part": (
         "part",
         (
-            "a duplicated part grows out of the {shape}",
-            "a second smaller {shape} is merged with the first",
-            "the {shape} carries a duplicate of itself",
+            "a duplicated part grows out of the {shape} on the {side}",
+            "a second smaller {shape} is merged with the first on its {side}",
+            "the {shape} carries a duplicate of itself on the {side}",
         ),
     ),
     "noise": (
@@ -145,16 +160,15 @@ _SAYINGS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def explain(kind: str, solid: Solid, rng: np.random.Generator) -> tuple[str, str]:
-    """(phrase, explanation) for a kind of flaw on a solid, worded at random."""
-    subject, sentences = _SAYINGS[kind]
-    words = {"name": solid.name, "shape": solid.shape, "color": solid.color}
+def explain(kind: str, solid: Solid, look: Look) -> tuple[str, str]:
+    """(phrase, explanation) for a kind of flaw on a solid."""
+    subject, wordings = _SAYINGS[kind]
+    words = {"name": solid.name, "shape": solid.shape, "color": solid.color, "side": look.side}
     phrases = _PHRASES[subject]
-    phrase = phrases[int(rng.integers(len(phrases)))]
-    sentence = sentences[int(rng.integers(len(sentences)))]
-    return phrase.format(**words), sentence.format(**words)
+    choice = SHAPES.index(solid.shape) + look.mild
+    return phrases[choice % len(phrases)].format(**words), wordings[choice % len(wordings)].format(**words)
 
 
 def sentences(kind: str) -> tuple[str, ...]:
-    """All wordings of a kind, with {shape} open."""
+    """All wordings of a kind, with {shape} and {side} open."""
     return _SAYINGS[kind][1]

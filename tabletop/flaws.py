@@ -18,7 +18,7 @@ from PIL import ImageFilter
 
 from contracts.records import CATEGORIES, Category, Finding, Image, Mask
 from tabletop import shapes
-from tabletop.explanations import explain
+from tabletop.explanations import Look, explain
 from tabletop.render import Rendering, ShadowMode, render, solid_mask
 from tabletop.scenes import Scene, Shape, Solid, sample_scene
 
@@ -48,6 +48,7 @@ its outline, which is a small part of the cube.
 MILD_SHARE = 0.5
 """How often a warp of the whole solid (bend, squeeze, lumps) is as weak as those that generators paint."""
 _ATTEMPTS = 6
+_UNREMARKABLE = Look()
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,22 +109,23 @@ def _flawed_pair(
     current = clean
     if "structure" in wanted:
         k = victims["structure"]
-        world = world.deformed(k, _deformation(kinds["structure"], scene.solids[k], rng))
+        deformation, look = _deformation(kinds["structure"], scene.solids[k], rng)
+        world = world.deformed(k, deformation)
         current = world.render(size)
         mask = _structure_mask(clean, current, k, kinds["structure"])
-        _keep(found, kinds["structure"], "structure", mask, clean.image, current.image, scene.solids[k], rng)
+        _keep(found, kinds["structure"], "structure", mask, clean.image, current.image, scene.solids[k], look)
     if "physics" in wanted:
         k = victims["physics"]
         before = current
         world = world.shadow_changed(k, kinds["physics"], rng)
         current = world.render(size)
         mask = _physics_mask(before, current, k, kinds["physics"])
-        _keep(found, kinds["physics"], "physics", mask, before.image, current.image, scene.solids[k], rng)
+        _keep(found, kinds["physics"], "physics", mask, before.image, current.image, scene.solids[k])
     image = current.image
     if "distortion" in wanted:
         k = victims["distortion"]
         image, mask = _distort(kinds["distortion"], current, k, rng)
-        _keep(found, kinds["distortion"], "distortion", mask, current.image, image, scene.solids[k], rng)
+        _keep(found, kinds["distortion"], "distortion", mask, current.image, image, scene.solids[k])
     # The answer names findings from top to bottom and left to right, as a person would read the picture.
     found.sort(key=lambda item: (item[1].box.top + item[1].box.bottom, item[1].box.left))
     return Pair(
@@ -176,23 +178,26 @@ def _choose_kind(category: Category, solid: Solid, rng: np.random.Generator) -> 
     return options[int(rng.integers(len(options)))]
 
 
-def _deformation(kind: str, solid: Solid, rng: np.random.Generator) -> shapes.Deformation:
+def _deformation(kind: str, solid: Solid, rng: np.random.Generator) -> tuple[shapes.Deformation, Look]:
     side = float(rng.choice([-1.0, 1.0]))
-    mild = bool(rng.random() < MILD_SHARE)
+    mild = kind in ("bend", "squeeze", "lumps") and bool(rng.random() < MILD_SHARE)
+    return _deformed(kind, solid, side, mild, rng), Look("left" if side < 0 else "right", mild)
+
+
+def _deformed(
+    kind: str, solid: Solid, side: float, mild: bool, rng: np.random.Generator
+) -> shapes.Deformation:
     if kind == "bend":
         return shapes.bend(side * float(rng.uniform(*((0.10, 0.26) if mild else (0.30, 0.50)))))
+    if kind == "squeeze":
+        return shapes.squeeze(side * float(rng.uniform(*((0.09, 0.24) if mild else (0.28, 0.42)))))
+    if kind == "lumps":
+        low, high, frequency = (0.06, 0.13, float(rng.uniform(2.2, 3.6))) if mild else (0.10, 0.15, 5.2)
+        return shapes.lumpy(float(rng.uniform(low, high)), float(rng.uniform(0, 6)), frequency)
     if kind == "twist":
         return shapes.twist(side * float(rng.uniform(0.9, 1.4)))
     if kind == "melt":
         return shapes.melt(float(rng.uniform(0.55, 0.9)))
-    if kind == "squeeze":
-        return shapes.squeeze(side * float(rng.uniform(*((0.09, 0.24) if mild else (0.28, 0.42)))))
-    if kind == "lumps":
-        if mild:
-            return shapes.lumpy(
-                float(rng.uniform(0.06, 0.13)), float(rng.uniform(0, 6)), float(rng.uniform(2.2, 3.6))
-            )
-        return shapes.lumpy(float(rng.uniform(0.10, 0.15)), float(rng.uniform(0, 6)))
     if kind == "dent":
         return shapes.dent(_seen_direction(solid, rng), float(rng.uniform(0.5, 0.65)))
     if kind == "missing part":
@@ -304,10 +309,10 @@ def _keep(
     before: Image,
     after: Image,
     solid: Solid,
-    rng: np.random.Generator,
+    look: Look = _UNREMARKABLE,
 ) -> None:
     """Add the finding if a person would see it."""
-    phrase, explanation = explain(kind, solid, rng)
+    phrase, explanation = explain(kind, solid, look)
     if mask.mean() < MINIMUM_AREA:
         return
     change = np.abs(after.astype(np.float32) - before.astype(np.float32))[mask].mean()

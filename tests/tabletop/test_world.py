@@ -10,7 +10,7 @@ import pytest
 
 from contracts.records import CATEGORIES
 from tabletop import captions, flaws, scenes
-from tabletop.explanations import sentences
+from tabletop.explanations import Look, explain, sentences
 from tabletop.flaws import KINDS, render_pair
 from tabletop.render import render
 
@@ -125,3 +125,34 @@ def test_held_out_prompts_are_plain_and_repeatable():
 def test_splits_do_not_share_seeds():
     ranges = sorted(scenes.SEED_RANGES.values())
     assert all(a[1] <= b[0] for a, b in zip(ranges, ranges[1:], strict=False))
+
+
+@pytest.mark.parametrize("kind", ["bend", "squeeze", "duplicated part"])
+def test_the_side_that_is_named_is_the_side_to_which_it_leans(kind, monkeypatch):
+    monkeypatch.setitem(flaws.KINDS, "structure", (kind,))
+    sides = set()
+    for seed in range(905_000, 905_012):
+        scene = scenes.sample_scene(seed)
+        if kind in flaws._INVISIBLE[scene.solids[0].shape]:
+            continue
+        clean = render(scene)
+        pair = flaws._flawed_pair(scene, clean, ["structure"], np.random.default_rng(seed), 64)
+        if not pair.findings:
+            continue
+        side = "left" if "left" in pair.findings[0].explanation else "right"
+        assert side in pair.findings[0].explanation
+        before, after = pair.clean_solids[0], pair.flawed_solids[0]
+        upper = np.nonzero(before.sum(axis=1) + after.sum(axis=1) > 0)[0][: 64 // 4]
+        columns = np.arange(64)
+        places = [(s[upper].sum(axis=0) * columns).sum() / max(s[upper].sum(), 1e-6) for s in (before, after)]
+        moved = places[1] - places[0] if before[upper].sum() > 4 else after.sum(axis=0) @ (columns - 32)
+        assert (moved < 0) == (side == "left"), (seed, side, moved)
+        sides.add(side)
+    assert sides == {"left", "right"}
+
+
+def test_the_same_flaw_is_always_told_in_the_same_words():
+    solid = scenes.sample_scene(1).solids[0]
+    told = {explain("bend", solid, Look("left", mild)) for mild in (False, True) for _ in range(3)}
+    assert len(told) == 2
+    assert all("left" in explanation for _, explanation in told)
