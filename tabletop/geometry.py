@@ -227,7 +227,8 @@ def evaluate(
 
 def gray(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Brightness (H, W), 0..1."""
-    return (picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)) / 255
+    weights = np.array([0.299, 0.587, 0.114], np.float32) / np.float32(255)
+    return np.asarray(picture.astype(np.float32) @ weights, np.float32)
 
 
 def standard(
@@ -288,10 +289,10 @@ def save(check: GeometryCheck, folder: Path) -> None:
     save_file({name: v.half().contiguous() for name, v in weights.items()}, folder / "model.safetensors")
     facts = {shape: {k: round(v, 4) for k, v in asdict(b).items()} for shape, b in check.bounds.items()}
     (folder / "config.json").write_text(json.dumps(facts, indent=2) + "\n")
-    arrays = {}
+    arrays: dict[str, NDArray[np.uint8]] = {}
     for shape, (outlines, shadings) in check.renders.items():
         arrays |= {f"{shape} outline": outlines, f"{shape} shading": shadings}
-    np.savez_compressed(folder / "renders.npz", **arrays)
+    np.savez_compressed(folder / "renders.npz", **arrays)  # type: ignore[arg-type]
 
 
 def _shapes(pairs: Sequence[Pair]) -> list[list[Shape]]:

@@ -10,15 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import CheckpointError
+from contracts.records import Category
 from tabletop import data
 from tabletop.flaws import Pair, render_pair
-from tabletop.scenes import SEED_RANGES, sample_scene, solid_count
+from tabletop.scenes import SEED_RANGES, Scene, sample_scene, solid_count
 
 if TYPE_CHECKING:
     from tabletop.paintings import PaintedSamples
 
-PAINTED = 2_000
-PAINTING_SEED = 71
+PAINTED = 3_000
+"""Pictures by the generator for the defender, and as many others for the judge."""
+PAINTING_SEED, JUDGED_PAINTING_SEED = 71, 72
+
+
+FINISHED = "finished"
+"""Marks a generator whose training has come to its end: a paused one is written too, to be looked at."""
+
+
+def generator_is_finished(args: argparse.Namespace) -> bool:
+    """Whether there is a generator whose pictures others may learn from."""
+    return (args.build / "generator" / FINISHED).exists()
 
 
 def bundled_clip(args: argparse.Namespace):  # type: ignore[no-untyped-def]
@@ -72,17 +83,40 @@ def _pair(seed: int) -> Pair:
 
 
 def paintings(args: argparse.Namespace) -> tuple[PaintedSamples, PaintedSamples]:
-    """Pictures by the finished generator, kept in the build folder: those that the geometry check can speak
-    of, and the others.
+    """Pictures by the finished generator for the defender: those that the geometry check can speak of, and
+    the others.
     """
-    from tabletop import geometry
-    from tabletop.paintings import Painting, labeled, modifiers_for, paint
+    from tabletop.geometry import GeometryCheck
+    from tabletop.paintings import Painting, labeled
 
-    seeds = range(SEED_RANGES["train"][1] - PAINTED, SEED_RANGES["train"][1])
-    scenes = [sample_scene(seed, solid_count(seed)) for seed in seeds]
-    asked = modifiers_for(PAINTED, PAINTING_SEED)
-    path = args.build / "generator" / f"world{data.WORLD}-painted-{PAINTED}.npy"
+    pictures, scenes, asked = _painted(args, "train", PAINTING_SEED)
+    made = [Painting(*parts) for parts in zip(pictures, scenes, asked, strict=True)]
+    return labeled(made, GeometryCheck.load(args.weights / "geometry"))
+
+
+def judged_paintings(args: argparse.Namespace) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Pictures by the finished generator for the judge (other words, other seeds), and whether the geometry
+    check calls any of their solids misshapen. Those of which a solid was not found are left out.
+    """
+    from tabletop.geometry import GeometryCheck
+
+    pictures, scenes, _ = _painted(args, "judge", JUDGED_PAINTING_SEED)
+    check = GeometryCheck.load(args.weights / "geometry")
+    masks = check.misshapen(pictures, [[solid.shape for solid in scene.solids] for scene in scenes])
+    known = [i for i, found in enumerate(masks) if found is not None]
+    return pictures[known], np.array([any(m.any() for m in masks[i] or ()) for i in known])
+
+
+def _painted(
+    args: argparse.Namespace, split: str, seed: int
+) -> tuple[NDArray[np.uint8], list[Scene], list[tuple[Category, ...]]]:
+    """PAINTED pictures, kept in the build folder, with the scenes and the modifiers that were asked for."""
+    from tabletop.paintings import modifiers_for, paint
+
+    last = SEED_RANGES[split][1]
+    scenes = [sample_scene(s, solid_count(s)) for s in range(last - PAINTED, last)]
+    asked = modifiers_for(PAINTED, seed)
+    path = args.build / "generator" / f"world{data.WORLD}-{split}-painted-{PAINTED}.npy"
     if not path.exists():
-        np.save(path, paint(args.weights / "generator", scenes, asked, PAINTING_SEED))
-    made = [Painting(*parts) for parts in zip(np.load(path), scenes, asked, strict=True)]
-    return labeled(made, geometry.GeometryCheck.load(args.weights / "geometry"))
+        np.save(path, paint(args.weights / "generator", scenes, asked, seed))
+    return np.load(path), scenes, asked

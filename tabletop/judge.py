@@ -26,6 +26,9 @@ from tabletop.trainer import Metrics, Outcome, Schedule, train
 SCHEDULE = Schedule(steps=2_400, learning_rate=2e-3, seed=51, warmup=100, weight_decay=0.02, ema_decay=0.998)
 BATCH = 48
 PAIRS = 10_000
+PAINTED_SHARE = 0.25
+"""Share of a batch that are paintings, where there are any."""
+STRUCTURE = CATEGORIES.index("structure")
 _SIZES = (*ATTRIBUTE_SIZES, len(CATEGORIES))
 
 
@@ -94,12 +97,20 @@ class _Block(nn.Module):
 
 
 def train_judge(
-    data: PairSet, reconstructed: tuple[np.ndarray, np.ndarray], folder: Path, schedule: Schedule = SCHEDULE
+    data: PairSet,
+    reconstructed: tuple[np.ndarray, np.ndarray],
+    folder: Path,
+    schedule: Schedule = SCHEDULE,
+    paintings: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[JudgeNetwork, Outcome]:
-    """Train on the judge's own pairs, as rendered and after the generator's autoencoder."""
+    """Train on the judge's own pairs, as rendered and after the generator's autoencoder; and on paintings
+    (N, 64, 64, 3) of which the geometry check says whether they are misshapen (N,), which teach that alone.
+    """
     torch.manual_seed(schedule.seed)
     model = JudgeNetwork()
     labels = np.array([attributes(s) for s in data.scenes])
+    painted = round(BATCH * PAINTED_SHARE) if paintings is not None else 0
+    kinds = (-1,) * len(ATTRIBUTE_SIZES)
 
     def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, Metrics]:
         index = rng.integers(len(data), size=BATCH)
@@ -108,16 +119,22 @@ def train_judge(
         rendered = np.where(clean[:, None, None, None], data.clean[index], data.flawed[index])
         decoded = np.where(clean[:, None, None, None], reconstructed[0][index], reconstructed[1][index])
         images = np.where(through[:, None, None, None], decoded, rendered)
+        flags = data.flags[index] & ~clean[:, None]
+        known, target = np.ones(flags.shape, bool), labels[index]
+        if paintings is not None:  # the first rows of the batch
+            which = rng.integers(len(paintings[0]), size=painted)
+            images[:painted], flags[:painted, STRUCTURE] = paintings[0][which], paintings[1][which]
+            known[:painted], target[:painted] = np.arange(len(CATEGORIES)) == STRUCTURE, kinds
         logits = model(_augmented(images, rng))
-        flags = torch.from_numpy((data.flags[index] & ~clean[:, None]).astype(np.float32))
-        value = 2 * F.binary_cross_entropy_with_logits(logits[-1], flags)
+        truth, weight = torch.from_numpy(flags).float(), torch.from_numpy(known).float()
+        value = 2 * F.binary_cross_entropy_with_logits(logits[-1], truth, weight)
         for k in range(len(ATTRIBUTE_SIZES)):
             value = value + F.cross_entropy(
-                logits[k], torch.from_numpy(labels[index, k]), label_smoothing=0.02
+                logits[k], torch.from_numpy(target[:, k]), label_smoothing=0.02, ignore_index=-1
             )
         return value, {
-            "shape": float((logits[0].argmax(1).numpy() == labels[index, 0]).mean()),
-            "flaws": float(((logits[-1] > 0) == (flags > 0.5)).float().mean()),
+            "shape": float((logits[0].argmax(1).numpy() == target[:, 0])[painted:].mean()),
+            "flaws": float(((logits[-1] > 0) == (truth > 0.5)).float().mean()),
         }
 
     outcome = train("judge", folder, model, loss, schedule)
@@ -162,7 +179,8 @@ def judge(model: JudgeNetwork, images: np.ndarray, batch: int = 250) -> Opinion:
         )
         outputs.append(model(x))
     *classes, flaws = (torch.cat([o[k] for o in outputs]) for k in range(len(_SIZES)))
-    return Opinion(*(logits.argmax(1).numpy() for logits in classes), flaws.sigmoid().numpy())
+    shape, color, surface, second_shape, second_color = (logits.argmax(1).numpy() for logits in classes)
+    return Opinion(shape, color, surface, second_shape, second_color, flaws.sigmoid().numpy())
 
 
 def evaluate(model: JudgeNetwork, data: PairSet, pictures: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:

@@ -19,8 +19,6 @@ from tabletop import data, inputs
 
 BUILD = Path("build/tabletop")
 WEIGHTS = Path(__file__).parent / "weights"
-FINISHED = "finished"
-"""Marks a generator whose training has come to its end: a paused one is written too, to be looked at."""
 
 
 def train_clip(args: argparse.Namespace) -> None:
@@ -70,8 +68,8 @@ def train_geometry(args: argparse.Namespace) -> None:
         decoded = autoencoder.reconstruct(vae, data.stack([pair.clean for pair in chosen]))
         check = geometry.GeometryCheck.made(model, learned, chosen, decoded)
         geometry.save(check, args.weights / "geometry")
-        decoded = [autoencoder.reconstruct(vae, data.stack(p)) for p in geometry.pictures_of(measured)]
-        figures = geometry.evaluate(check, measured, *decoded)
+        clean, flawed = (autoencoder.reconstruct(vae, p) for p in geometry.pictures_of(measured))
+        figures = geometry.evaluate(check, measured, clean, flawed)
         cards.write("geometry", args.weights / "geometry", schedule, outcome, len(learned), figures)
 
 
@@ -105,14 +103,14 @@ def train_scorer(args: argparse.Namespace) -> None:
 
 
 def train_judge(args: argparse.Namespace) -> None:
-    """The independent judge."""
+    """The independent judge; learns from the generator's pictures as well, once there is one."""
     from tabletop import cards, judge
 
     schedule = replace(judge.SCHEDULE, max_seconds=args.max_seconds)
     pairs = data.load("judge", judge.PAIRS, args.data)
-    model, outcome = judge.train_judge(
-        pairs, inputs.reconstructed(args, "judge", judge.PAIRS), args.build / "judge", schedule
-    )
+    decoded = inputs.reconstructed(args, "judge", judge.PAIRS)
+    painted = inputs.judged_paintings(args) if inputs.generator_is_finished(args) else None
+    model, outcome = judge.train_judge(pairs, decoded, args.build / "judge", schedule, painted)
     if outcome.finished:
         judge.save(model, args.weights / "judge")
         held_out = data.load("validation", 1_000, args.data)
@@ -136,7 +134,7 @@ def train_generator(args: argparse.Namespace) -> None:
     figures = json.loads((args.build / "autoencoder" / "figures.json").read_text())
     cards.write("generator", args.weights / "generator", schedule, outcome, len(pairs), figures)
     if outcome.finished:
-        (folder / FINISHED).touch()
+        (folder / inputs.FINISHED).touch()
 
 
 def train_defender(args: argparse.Namespace) -> None:
@@ -146,7 +144,7 @@ def train_defender(args: argparse.Namespace) -> None:
     from tabletop.trainer import Outcome
 
     pairs = data.load("train", recipe.PAIRS, args.data)
-    painted = inputs.paintings(args) if (args.build / "generator" / FINISHED).exists() else None
+    painted = inputs.paintings(args) if inputs.generator_is_finished(args) else None
     plan = recipe.Plan().paused_after(args.max_seconds)
     decoded = inputs.reconstructed(args, "train", recipe.PAIRS)
     folder, out = args.build / "defender", args.weights / "defender"
@@ -182,10 +180,10 @@ def _keep_freed_memory() -> None:
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "autoencoder": train_autoencoder,
     "clip": train_clip,
-    "geometry": train_geometry,
-    "judge": train_judge,
     "scorer": train_scorer,
+    "geometry": train_geometry,
     "generator": train_generator,
+    "judge": train_judge,
     "defender": train_defender,
 }
 

@@ -82,7 +82,7 @@ class Localization(Objective):
     middle of the run; the heads' tasks count with a weight that fades to a tenth of `heads_weight`.
     """
 
-    terms = ("ce", "bce", "dice")
+    terms: tuple[str, ...] = ("ce", "bce", "dice")
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class Localization(Objective):
 class Detection(Objective):
     """Stage 2: the head on CLIP's CLS feature alone is trained, real = 1, generated = 0."""
 
-    terms = ("detection", "accuracy")
+    terms: tuple[str, ...] = ("detection", "accuracy")
     every_parameter_used = True
     unusable = "the detection stage needs samples that say whether they are real"
 

@@ -1,0 +1,52 @@
+"""The judge's training: what paintings teach, and what they do not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tabletop import data, judge
+
+pytestmark = pytest.mark.slow
+
+BRIEF = replace(judge.SCHEDULE, steps=1, warmup=0, bf16=False, ema_decay=0.0)
+"""One step: after it, a head moved by a label has moved and the others have not."""
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    usual, data.SHARD = data.SHARD, 8
+    try:
+        data.make("judge", 8, folder, processes=1)
+        return data.load("judge", 8, folder)
+    finally:
+        data.SHARD = usual
+
+
+def trained(pairs, folder, paintings):
+    model, outcome = judge.train_judge(pairs, (pairs.clean, pairs.flawed), folder, BRIEF, paintings)
+    assert outcome.finished
+    return model.state_dict()
+
+
+def test_paintings_teach_structure_and_nothing_else(pairs, tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
+    none = trained(pairs, tmp_path / "none", None)
+    sound = trained(pairs, tmp_path / "sound", (pictures, np.zeros(6, bool)))
+    bad = trained(pairs, tmp_path / "bad", (pictures, np.ones(6, bool)))
+    rows = f"heads.{len(judge._SIZES) - 1}.weight"
+    others = [k for k in range(3) if k != judge.STRUCTURE]
+    assert not torch.equal(none[rows], sound[rows])
+    assert torch.allclose(bad[rows][others], sound[rows][others], atol=1e-6)
+    assert not torch.allclose(bad[rows][judge.STRUCTURE], sound[rows][judge.STRUCTURE], atol=1e-4)
+    for k in range(len(judge.ATTRIBUTE_SIZES)):
+        assert torch.allclose(bad[f"heads.{k}.weight"], sound[f"heads.{k}.weight"], atol=1e-6)
+
+
+def test_opinion_names_the_right_hand_solid(pairs, tmp_path):
+    model = judge.JudgeNetwork()
+    opinion = judge.judge(model, pairs.clean)
+    assert opinion.second_shape.shape == (8,) and opinion.second_color.max() <= 6
+    assert opinion.flaws.shape == (8, 3) and opinion.flawed.shape == (8,)
