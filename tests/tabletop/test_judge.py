@@ -39,10 +39,12 @@ def test_paintings_teach_structure_and_nothing_else(pairs, tmp_path):
     rows = f"heads.{len(judge._SIZES) - 1}.weight"
     others = [k for k in range(3) if k != judge.STRUCTURE]
     assert not torch.equal(none[rows], sound[rows])
-    assert torch.allclose(bad[rows][others], sound[rows][others], atol=1e-6)
-    assert not torch.allclose(bad[rows][judge.STRUCTURE], sound[rows][judge.STRUCTURE], atol=1e-4)
+    moved = (bad[rows] - sound[rows]).abs().mean(dim=1)
+    assert moved[judge.STRUCTURE] > 1e-4
+    assert moved[others].max() < 0.02 * moved[judge.STRUCTURE]
     for k in range(len(judge.ATTRIBUTE_SIZES)):
-        assert torch.allclose(bad[f"heads.{k}.weight"], sound[f"heads.{k}.weight"], atol=1e-6)
+        name = f"heads.{k}.weight"
+        assert (bad[name] - sound[name]).abs().mean() < 0.02 * moved[judge.STRUCTURE]
 
 
 def test_opinion_names_the_right_hand_solid(pairs, tmp_path):
