@@ -17,7 +17,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from contracts.errors import InvalidInput, ModelError
 from contracts.protocols import Defender, Generator, MemoryBank, PromptModifier, Scorer
 from contracts.records import (
     Finding,
@@ -47,6 +46,7 @@ from controller.steps import (
     ignore,
     score_all,
     timed,
+    usable_prompt,
 )
 
 KIND = "regeneration"
@@ -271,7 +271,7 @@ class _Loop:
         tool = self.tools.modifier
         revisions, seconds = timed(tool.name, len(chunk), lambda: tool.revise(requests))
         for state, revision in zip(chunk, revisions, strict=True):
-            kept = replace(revision, prompt=_usable_prompt(tool.name, revision.prompt))
+            kept = replace(revision, prompt=usable_prompt(tool.name, revision.prompt))
             self.bank.commit_revision(state.run_id, state.last.index, kept, seconds)
             state.update(revision=kept)
             yield state
@@ -341,10 +341,3 @@ def _checked(cases: Sequence[Case]) -> list[Case]:
     cleaned = [replace(case, prompt=clean_prompt(case.prompt)) for case in cases]
     check_unique([case.run_id for case in cleaned], "prompt")
     return cleaned
-
-
-def _usable_prompt(name: str, prompt: str) -> str:
-    try:
-        return clean_prompt(prompt)
-    except InvalidInput as error:
-        raise ModelError(f"{name} proposed a prompt that cannot be used: {error}") from error

@@ -50,9 +50,7 @@ def add(commands: Any) -> None:
     )
     network.add_argument("--steps", type=int, metavar="N", help="optimizer steps")
     network.add_argument("--epochs", type=float, metavar="N", help="passes over the samples (default: 3)")
-    network.add_argument(
-        "--batch-size", type=int, metavar="N", help="samples of a step, over all processes"
-    )
+    network.add_argument("--batch-size", type=int, metavar="N", help="samples of a step, over all processes")
     network.add_argument("--accumulation", type=int, metavar="N", help="parts that a process takes them in")
     network.add_argument("--learning-rate", type=float, metavar="X", help="the peak")
     network.add_argument("--pause-after", type=float, metavar="S", help="stop after so many seconds, for now")
