@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from contracts.errors import InvalidInput
 from contracts.records import Diagnosis, Finding, Image, Round, Run
 from flows.pictures import marked
+from flows.provenance import short_form, write_chain, write_picture
 
 ImageLoader = Callable[[str], Image]
 """Digest -> picture; the memory bank's `image`."""
@@ -34,9 +35,11 @@ def prepare_folder(path: Path) -> Path:
 
 
 def write_run(run: Run, load_image: ImageLoader, folder: Path) -> dict[str, Any]:
-    """Write the run's pictures and masks into `folder` and return its part of the JSON, `report` left out."""
+    """Write the run's pictures, masks and record (run.json) into `folder` and return its part of the JSON,
+    `report` left out. Each picture's file says where it comes from."""
     folder.mkdir(parents=True, exist_ok=True)
-    rounds = [_write_round(item, load_image, folder) for item in run.rounds if item.image is not None]
+    rounds = [_write_round(run, item, load_image, folder) for item in run.rounds if item.image is not None]
+    write_chain(run, folder / "run.json")
     best = run.best
     return {
         "run_id": run.run_id,
@@ -65,11 +68,10 @@ def score_table(item: Round) -> Mapping[str, float]:
     return {score.name: score.value for score in item.scores or ()}
 
 
-def _write_round(item: Round, load_image: ImageLoader, folder: Path) -> dict[str, Any]:
+def _write_round(run: Run, item: Round, load_image: ImageLoader, folder: Path) -> dict[str, Any]:
     assert item.image is not None
     image = load_image(item.image)
-    path = folder / f"round-{item.index}.png"
-    Pillow.fromarray(image).save(path)
+    path = write_picture(image, folder / f"round-{item.index}.png", short_form(run, item, "picture"))
     findings = item.diagnosis.findings if item.diagnosis else ()
     if findings:
         marked(image, findings).save(folder / f"round-{item.index}-marked.png")

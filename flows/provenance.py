@@ -93,10 +93,13 @@ def export(
     for name, mask in _masks(run):
         files.append(folder / f"{name}.png")
         Pillow.fromarray(mask).save(files[-1])
-    files.append(folder / "run.json")
-    text = json.dumps(chain(run, job), ensure_ascii=False, indent=1)
-    files[-1].write_text(text + "\n", encoding="utf-8")
-    return files
+    return [*files, write_chain(run, folder / "run.json", job)]
+
+
+def write_chain(run: Run, path: Path, job: Mapping[str, Any] | None = None) -> Path:
+    """The whole record of a run, its masks read, as JSON."""
+    path.write_text(json.dumps(chain(run, job), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return path
 
 
 def is_picture(word: str) -> bool:

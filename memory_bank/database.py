@@ -134,6 +134,8 @@ class Database:
         elsewhere = f"or choose another database with {DATABASE_VARIABLE}"
         if "not a database" in cause or "malformed" in cause:
             return f"{self.name} is no usable SQLite database ({cause}); restore it {elsewhere}"
+        if "disk is full" in cause or "No space left" in cause:
+            return f"there is no space left for the database {self.name}; free some, then resume"
         if isinstance(error, OperationalError) and _is_lock(error):
             return f"the database {self.name} stayed locked too long; close what holds it {elsewhere}"
         if "readonly" in cause or "unable to open" in cause:

@@ -15,7 +15,7 @@ from memory_bank.lease import is_live
 from memory_bank.settings import KINDS
 from memory_bank.tables import RoundRow, RunRow, StepRow, VerdictRow
 
-Order: TypeAlias = Literal["newest", "oldest", "rounds", "seconds", "prompt"]
+Order: TypeAlias = Literal["newest", "oldest", "rounds", "prompt"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 
 
@@ -119,8 +119,6 @@ def _ordering(order: Order) -> tuple[ColumnElement[Any], ...]:
             return (RunRow.id.asc(),)
         case "rounds":
             return (_rounds().desc(), RunRow.id.desc())
-        case "seconds":
-            return (func.coalesce(_seconds(), 0.0).desc(), RunRow.id.desc())
         case "prompt":
             return (func.lower(RunRow.prompt).asc(), RunRow.id.desc())
 

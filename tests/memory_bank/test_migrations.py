@@ -14,7 +14,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from bank_samples import BEGIN, Place
+from bank_samples import BEGIN
+from databases import Place
 
 from contracts.errors import MemoryBankError
 from memory_bank import SqlMemoryBank, open_memory_bank

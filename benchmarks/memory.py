@@ -1,0 +1,182 @@
+"""The memory bank under load: many writers at once, the cost of a commit, and listings over 100,000 rounds.
+
+    python benchmarks/memory.py                         SQLite in a temporary folder
+    LEGION_DATABASE_URL=postgresql://... python benchmarks/memory.py
+    python benchmarks/memory.py --rounds 10000 --writers 2
+
+A PostgreSQL database named here is written to and should be an empty one. Exit code 1 if a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+from sqlalchemy import insert, text
+from sqlalchemy.orm import Session
+
+from contracts.records import Score, Verdict
+from memory_bank import SqlMemoryBank, open_memory_bank
+from memory_bank.listing import ORDERS, RunFilter
+from memory_bank.tables import RoundRow, RunRow, ScoreRow, StepRow, VerdictRow
+
+ROUNDS_PER_RUN = 3
+LISTING_MS = 150.0
+COMMIT_MS = 5.0
+REPEATS = 7
+BEGIN = {"kind": "regeneration", "prompt": "a red cone", "seed": 7, "settings": {}}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=100_000)
+    parser.add_argument("--writers", type=int, default=8)
+    parser.add_argument("--writer", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.writer:
+        return write(arguments.writer, 50)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["LEGION_HOME"] = folder
+        bank = open_memory_bank()
+        print(f"database: {bank.where()[0].split(folder)[-1]}")
+        missed = not many_writers(arguments.writers)
+        missed |= not commits(bank)
+        few = arguments.rounds // 10
+        small = listings(bank, few)
+        large = listings(bank, arguments.rounds)
+        for name, seconds in large.items():
+            ok = 1000 * seconds < LISTING_MS
+            missed |= not ok
+            print(
+                f"{name}: {1000 * small[name]:.1f} ms at {few:,} rounds, {1000 * seconds:.1f} ms at "
+                f"{arguments.rounds:,} (bar {LISTING_MS:.0f} ms){'' if ok else '  MISSED'}"
+            )
+        bank.close()
+    return int(missed)
+
+
+def many_writers(number: int) -> bool:
+    """Processes that write 50 rounds each at the same time: nothing lost, and how fast."""
+    begun = time.perf_counter()
+    command = [sys.executable, __file__, "--writer"]
+    writers = [
+        subprocess.Popen([*command, f"writer-{i}"], stderr=subprocess.PIPE, text=True) for i in range(number)
+    ]
+    said = [writer.communicate()[1] for writer in writers]
+    seconds = time.perf_counter() - begun
+    bank = open_memory_bank()
+    kept = sum(
+        run.rounds for run in bank.summaries(RunFilter(text="writer-", status="finished", limit=number))
+    )
+    bank.close()
+    whole = kept == 50 * number and not any(said)
+    print(
+        f"{number} processes, 50 rounds each: {kept} rounds kept, {kept / seconds:.0f} rounds/s (start of "
+        f"the processes included){'' if whole else '  MISSED: ' + ' '.join(said)[:300]}"
+    )
+    return whole
+
+
+def write(run_id: str, rounds: int) -> int:
+    """One run, all steps of all rounds."""
+    bank = open_memory_bank()
+    with bank.begin(run_id, **BEGIN):  # type: ignore[arg-type]
+        for index in range(1, rounds + 1):
+            bank.open_round(run_id, index, "p", index)
+            bank.commit_image(run_id, index, np.full((8, 8, 3), index, np.uint8), 0.1)
+            bank.commit_scores(run_id, index, [Score("preference", "1", 0.5)], 0.1)
+            bank.commit_verdict(run_id, index, Verdict(True, ""))
+        bank.finish(run_id, "finished")
+    return 0
+
+
+def commits(bank: SqlMemoryBank) -> bool:
+    """What committing a step costs beside writing the picture: median over 200 steps."""
+    taken = []
+    with bank.begin("timed", **BEGIN):  # type: ignore[arg-type]
+        for index in range(1, 201):
+            bank.open_round("timed", index, "p", index)
+            begun = time.perf_counter()
+            bank.commit_verdict("timed", index, Verdict(True, ""))
+            taken.append(time.perf_counter() - begun)
+    median = 1000 * statistics.median(taken)
+    print(f"commit of a step without a picture: median {median:.2f} ms (bar {COMMIT_MS:.0f} ms)")
+    return median < COMMIT_MS
+
+
+def listings(bank: SqlMemoryBank, rounds: int) -> dict[str, float]:
+    """Median seconds of what `legion runs` and `legion show` read, with so many rounds in the bank."""
+    fill(bank, rounds)
+    asked: dict[str, Callable[[], object]] = {
+        f"runs, {order}": lambda order=order: bank.summaries(RunFilter(order=order))  # type: ignore[misc]
+        for order in ORDERS
+    }
+    asked |= {
+        "runs with a word": lambda: bank.summaries(RunFilter(text="number 77")),
+        "runs, interrupted": lambda: bank.summaries(RunFilter(status="interrupted")),
+        "one run": lambda: bank.load("run-77"),
+        "a picture's places": lambda: bank.places(f"{231:064x}"),
+    }
+    return {name: _median(work) for name, work in asked.items()}
+
+
+def fill(bank: SqlMemoryBank, rounds: int) -> None:
+    """Rows as the loop leaves them, up to so many rounds."""
+
+    def rows(session: Session) -> None:
+        at = session.scalar(text("SELECT count(*) FROM runs WHERE run_id LIKE 'run-%'")) or 0
+        first_run = (session.scalar(text("SELECT max(id) FROM runs")) or 0) + 1
+        first_round = (session.scalar(text("SELECT max(id) FROM rounds")) or 0) + 1
+        numbers = range(at, rounds // ROUNDS_PER_RUN)
+        common = {"kind": "regeneration", "seed": 7, "settings": {"rounds": 3}, "status": "finished"}
+        runs = [
+            {"id": first_run + i, "run_id": f"run-{n}", "prompt": f"a red cone, number {n}", **common,
+             "created": f"2026-01-01T00:00:{n % 60:02d}.000000+00:00"}
+            for i, n in enumerate(numbers)
+        ]  # fmt: skip
+        all_rounds, scores, verdicts, steps = [], [], [], []
+        for i, n in enumerate(numbers):
+            for index in range(1, ROUNDS_PER_RUN + 1):
+                pk = first_round + ROUNDS_PER_RUN * i + index - 1
+                digest = f"{n * ROUNDS_PER_RUN + index - 1:064x}"
+                all_rounds.append(
+                    {"id": pk, "run_pk": first_run + i, "round_index": index, "prompt": "p", "seed": index,
+                     "image": digest, "answer": "", "synthetic_probability": 0.5}
+                )  # fmt: skip
+                scores.append(
+                    {"round_pk": pk, "ordinal": 0, "name": "preference", "version": "1", "value": 0.5}
+                )
+                verdicts.append({"round_pk": pk, "accepted": index == 1, "reason": "better", "stop": None})
+                steps += [
+                    {"run_pk": first_run + i, "round_index": index, "step": step, "region": 0, "candidate": 0,
+                     "seconds": 0.5, "committed_at": ""}
+                    for step in ("open", "image", "diagnosis", "scores", "verdict", "revision")
+                ]  # fmt: skip
+        for table, values in (
+            (RunRow, runs), (RoundRow, all_rounds), (ScoreRow, scores), (VerdictRow, verdicts),
+            (StepRow, steps),
+        ):  # fmt: skip
+            if values:
+                session.execute(insert(table), values)
+
+    bank._database.write(rows)
+
+
+def _median(work: Callable[[], object]) -> float:
+    taken = []
+    for _ in range(REPEATS):
+        begun = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Resume, replay, export, look up and clean from the command line, with scripted tools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from contracts.records import Score
+from flows.cli import main
+from memory_bank import open_memory_bank
+from memory_bank.store import pixel_digest
+
+PLAIN = ["--no-prefect", "--seed", "7", "--run-id", "kept"]
+
+
+@pytest.fixture
+def kept(scripted, capsys) -> dict:
+    """A finished run of three rounds; its part of the JSON."""
+    assert main(["regenerate", "a red cone", "--json", *PLAIN]) == 0
+    return json.loads(capsys.readouterr().out)["runs"][0]
+
+
+def store() -> Path:
+    return Path(open_memory_bank().where()[1])
+
+
+def said(capsys, *words: str, code: int = 0) -> str:
+    """What a command prints; with an error, its one line."""
+    assert main(list(words)) == code
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return captured.err.strip().splitlines()[-1] if code else captured.out
+
+
+def test_an_interrupted_run_goes_on_by_its_id_alone(scripted, capsys) -> None:
+    calls: list[int] = []
+
+    def stop_in_round_two() -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    scripted.generator.before_painting = stop_in_round_two
+    assert main(["regenerate", "a red cone", *PLAIN]) == 130
+    capsys.readouterr()
+    (run,) = json.loads(said(capsys, "resume", "kept", "--no-prefect", "--json"))["runs"]
+    assert len(run["rounds"]) == 3
+    seeds = [request.seed for request in scripted.generator.requests]
+    assert len(seeds) == len(set(seeds)) == 3, "a committed picture was painted again"
+
+
+def test_a_finished_run_is_shown_and_nothing_is_painted(kept, scripted, capsys) -> None:
+    painted = len(scripted.generator.requests)
+    assert json.loads(said(capsys, "resume", "kept", "--json"))["runs"] == [kept]
+    assert len(scripted.generator.requests) == painted
+
+
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_only_what_is_lost_is_made_anew(kept, scripted, capsys, kind) -> None:
+    bank = open_memory_bank()
+    before = bank.load("kept")
+    painted = len(scripted.generator.requests)
+    next((store() / kind).rglob("*.png")).write_bytes(b"damaged")
+    assert "missing or damaged, of kept" in said(capsys, "db", "check", code=1)
+    said(capsys, "resume", "kept", "--no-prefect")
+    assert said(capsys, "db", "check").endswith("files: all there\n")
+    assert len(scripted.generator.requests) - painted == (1 if kind == "images" else 0)
+    after = bank.load("kept")
+    assert [item.image for item in after.rounds] == [item.image for item in before.rounds]
+
+
+def test_what_comes_out_otherwise_is_not_taken_for_it(kept, scripted, capsys, monkeypatch) -> None:
+    for file in (store() / "images").rglob("*.png"):
+        file.unlink()
+    paint = scripted.generator.generate
+    monkeypatch.setattr(scripted.generator, "generate", lambda requests: [255 - i for i in paint(requests)])
+    line = said(capsys, "resume", "kept", "--no-prefect", code=1)
+    assert line.startswith("error: run kept cannot go on: 3 of its files are lost")
+
+
+def test_what_was_asked_for_has_to_be_known(scripted, capsys) -> None:
+    bank = open_memory_bank()
+    with bank.begin("bare", kind="regeneration", prompt="p", seed=1, settings={}):
+        pass
+    assert "repeat its command with --run-id bare" in said(capsys, "resume", "bare", code=1)
+    assert "no run nothing" in said(capsys, "resume", "nothing", code=1)
+    assert "legion resume bare first" in said(capsys, "replay", "bare", code=1)
+
+
+def test_a_replay_is_identical_and_leaves_no_trace(kept, scripted, capsys) -> None:
+    out = json.loads(said(capsys, "replay", "kept", "--json"))
+    assert out["same"] is True and [r.run_id for r in open_memory_bank().runs()] == ["kept"]
+    pictures = [row for row in out["steps"] if row["step"].endswith("picture")]
+    images = [item.image for item in open_memory_bank().load("kept").rounds]
+    assert [row["before"] for row in pictures] == [row["again"] for row in pictures] == images
+    assert "identical" in said(capsys, "replay", "kept")
+
+
+def test_a_replay_says_which_step_differs(kept, scripted, capsys, monkeypatch) -> None:
+    (clip,) = scripted.reporting_scorers
+    score = clip.score
+    monkeypatch.setattr(
+        clip, "score", lambda *given: [Score(s.name, s.version, s.value + 1) for s in score(*given)]
+    )
+    line = said(capsys, "replay", "kept", code=1)
+    assert "round 1 score clip, round 2 score clip" in line and "picture" not in line
+
+
+def test_export_holds_everything_and_says_where_it_comes_from(kept, capsys, tmp_path) -> None:
+    files = json.loads(said(capsys, "export", "kept", str(tmp_path / "all"), "--json"))["files"]
+    run = open_memory_bank().load("kept")
+    chain = json.loads((tmp_path / "all" / "run.json").read_text())
+    assert chain["run"] == "kept" and chain["settings"] == run.settings
+    assert chain["asked"]["job"]["cases"][0]["prompt"] == "a red cone"
+    for number, item in enumerate(run.rounds, start=1):
+        with Pillow.open(tmp_path / "all" / f"round-{number}.png") as picture:
+            facts = json.loads(picture.info["legion"])
+            assert pixel_digest("image", np.array(picture)) == item.image == facts["digest"]
+        assert (facts["run"], facts["round"], facts["seed"]) == ("kept", number, item.seed)
+        assert facts["prompt"] == item.prompt and facts["models"]["generator"]["name"] == "scripted generator"
+        masks = [pixel_digest("mask", f.mask) for f in item.diagnosis.findings]
+        assert [f["mask"] for f in chain["rounds"][number - 1]["diagnosis"]["findings"]] == masks
+    assert {Path(name) for name in files} == set((tmp_path / "all").iterdir())
+    assert "is not empty" in said(capsys, "export", "kept", str(tmp_path / "all"), code=1)
+
+
+def test_a_picture_tells_its_origin_with_and_without_its_notes(kept, capsys, tmp_path) -> None:
+    path = kept["rounds"][1]["image"]
+    found = json.loads(said(capsys, "show", path, "--json"))
+    assert found["file"]["round"] == 2 and found["places"][0]["run_id"] == "kept"
+    with Pillow.open(path) as picture:
+        Pillow.fromarray(np.array(picture)).save(tmp_path / "bare.webp", lossless=True)
+    bare = json.loads(said(capsys, "show", str(tmp_path / "bare.webp"), "--json"))
+    assert bare["file"] is None and bare["places"] == found["places"]
+    assert json.loads(said(capsys, "show", found["digest"], "--json"))["places"] == found["places"]
+    assert "run kept, round 2: picture" in said(capsys, "show", path)
+    Pillow.new("RGB", (8, 8)).save(tmp_path / "strange.png")
+    assert "nothing is known" in said(capsys, "show", str(tmp_path / "strange.png"), code=1)
+    assert "cannot be read" in said(capsys, "show", "missing.png", code=1)
+
+
+def test_runs_are_filtered(kept, scripted, capsys) -> None:
+    assert main(["regenerate", "a blue ball", "--no-prefect", "--run-id", "other"]) == 0
+    capsys.readouterr()
+    rows = json.loads(said(capsys, "runs", "BALL", "--status", "finished", "--json"))["runs"]
+    assert [row["run_id"] for row in rows] == ["other"] and rows[0]["best"] == 3
+    assert "no run is like that" in said(capsys, "runs", "--kind", "inpainting")
+    assert "write a date" in said(capsys, "runs", "--since", "yesterday", code=1)
+    order = json.loads(said(capsys, "runs", "--sort", "oldest", "--json"))["runs"]
+    assert [row["run_id"] for row in order] == ["kept", "other"]
+
+
+def test_nothing_is_deleted_without_the_word(kept, capsys) -> None:
+    bank = open_memory_bank()
+    assert "nothing to delete" in said(capsys, "gc")
+    digest = bank.put_back("image", np.zeros((8, 8, 3), np.uint8))
+    assert "no run needs: 1 images" in said(capsys, "gc")
+    (file,) = json.loads(said(capsys, "gc", "--json"))["files"]
+    assert file["digest"] == digest and Path(file["path"]).is_file()
+    with bank.begin("busy", kind="regeneration", prompt="p", seed=1, settings={}):
+        assert "wait until it ends" in said(capsys, "gc", "--delete", code=1)
+    assert "deleted: 1 images" in said(capsys, "gc", "--delete")
+    assert not Path(file["path"]).exists() and bank.lost() == []
+
+
+def test_the_database_is_looked_at_and_upgraded(scripted, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("LEGION_HOME", str(tmp_path / "none"))
+    assert "the first run makes it" in said(capsys, "db", "check", code=1)
+    assert "the first run makes it" in said(capsys, "db", "upgrade", code=1)
+    assert not (tmp_path / "none").exists()
+    open_memory_bank().close()
+    assert "is up to date" in said(capsys, "db", "upgrade")
+    facts = json.loads(said(capsys, "db", "check", "--json"))
+    assert facts["schema"] == facts["newest_schema"] and facts["lost"] == []
