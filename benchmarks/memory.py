@@ -166,6 +166,9 @@ def fill(bank: SqlMemoryBank, rounds: int) -> None:
             if values:
                 session.execute(insert(table), values)
 
+        if not bank._database.is_sqlite:
+            session.execute(text("ANALYZE"))  # which the server does by itself, a little later
+
     bank._database.write(rows)
 
 

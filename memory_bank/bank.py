@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, TypeVar, get_args
+from typing import Any, Literal, Protocol, TypeVar, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -229,7 +229,9 @@ class SqlMemoryBank:
 
     def put_back(self, kind: Literal["image", "mask"], pixels: Image | Mask) -> str:
         """Store content that was made anew; its digest tells whether it is what was lost."""
-        return self._store.put_image(pixels) if kind == "image" else self._store.put_mask(pixels)
+        if kind == "image":
+            return self._store.put_image(cast(Image, pixels))
+        return self._store.put_mask(cast(Mask, pixels))
 
     def places(self, digest: str) -> list[Place]:
         """Where a picture appears, the latest first."""

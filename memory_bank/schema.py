@@ -79,7 +79,7 @@ def _check_nobody_works(session: Session, found: str) -> None:
         RunRow.lease_holder.is_not(None)
     )
     for run_id, holder, expiry in session.execute(held):
-        if is_live(holder, expiry, time.time()):
+        if holder is not None and is_live(holder, expiry, time.time()):
             raise MemoryBankError(
                 f"the database has schema {found} and needs {HEAD}, but {describe(holder)} is working on run "
                 f"{run_id}; wait until it ends"

@@ -54,8 +54,9 @@ def references(session: Session, run_id: str | None = None) -> Iterator[Content]
 
 def _statements() -> Iterator[tuple[Kind, Any]]:
     """Selects of content with run and round: digests, or JSON with findings."""
-    json = tuple(("mask", column, joins) for column, joins in _json_columns())
-    for kind, column, joins in (*_columns(), *json):
+    masks: Kind = "mask"
+    in_json = tuple((masks, column, joins) for column, joins in _json_columns())
+    for kind, column, joins in (*_columns(), *in_json):
         statement = select(column, RunRow.run_id, RoundRow.round_index).where(column.is_not(None))
         for entity, condition in joins:
             statement = statement.join(entity, condition)
@@ -112,7 +113,7 @@ def check_idle(session: Session) -> None:
         RunRow.lease_holder.is_not(None)
     )
     for run_id, holder, expiry in session.execute(held):
-        if is_live(holder, expiry, time.time()):
+        if holder is not None and is_live(holder, expiry, time.time()):
             raise RunBusy(
                 f"{describe(holder)} is working on run {run_id}: wait until it ends, then try again"
             )
