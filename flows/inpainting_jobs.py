@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,14 +178,14 @@ def execute(
         cases = [open_case(case).for_loop() for case in part]
         asked = {case.run_id: replace(job, cases=(case,)).as_parameters() for case in part}
         given = {case.run_id: case.image for case in cases}
-        keeping.take_up(bank, KIND, asked, lambda run_id, g=given: _first_picture(g[run_id]), tools.defender)
+        keeping.take_up(bank, KIND, asked, partial(_first_picture, given), tools.defender)
         runs += inpaint(cases, tools, bank, job.settings(), run_step=run_step, on_event=on_event)
     return runs
 
 
-def _first_picture(image: Image) -> keeping.Paint:
+def _first_picture(given: Mapping[str, Image], run_id: str) -> keeping.Paint:
     """The person's picture; what later rounds begin with is made of it step by step, not by one call."""
-    return lambda item: image if item.index == 1 else None
+    return lambda item: given[run_id] if item.index == 1 else None
 
 
 def requests_for(

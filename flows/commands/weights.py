@@ -78,8 +78,8 @@ def import_weights(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
         print(json.dumps(result))
         return 0
     print(f"{arguments.target}: {done.tensors} tensors, {size_text(done.bytes)}")
-    for part, source in done.sources.items():
-        print(f"  {part}: {source}")
+    for part, origin in done.sources.items():
+        print(f"  {part}: {origin}")
     if done.merged:
         print(f"  low-rank adapters merged: {done.merged}")
     if done.ignored:
