@@ -40,7 +40,7 @@ from memory_bank import open_memory_bank
 bank = open_memory_bank()
 name = sys.argv[1]
 with bank.begin(name, **{BEGIN!r}):
-    for index in range(1, 13):
+    for index in range(1, int(sys.argv[2]) + 1):
         bank.open_round(name, index, "p", index)
         bank.commit_image(name, index, np.full((8, 8, 3), index, np.uint8), 0.1)
         bank.commit_verdict(name, index, Verdict(True, ""))
@@ -137,17 +137,22 @@ def test_who_is_live() -> None:
     assert not is_live(None, None, now)
 
 
-def test_processes_on_different_runs_do_not_disturb_each_other(bank: SqlMemoryBank, place: Place) -> None:
+@pytest.mark.parametrize(
+    ("processes", "rounds"), [(3, 12), pytest.param(8, 50, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_processes_on_different_runs_do_not_disturb_each_other(
+    bank: SqlMemoryBank, place: Place, processes: int, rounds: int
+) -> None:
     place.clear()  # they race to make the tables, too
-    names = ["a", "b", "c"]
+    names = [f"run-{number}" for number in range(processes)]
     started = [
-        subprocess.Popen([sys.executable, "-c", WRITE, name], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", WRITE, name, str(rounds)], stderr=subprocess.PIPE, text=True)
         for name in names
     ]
-    assert [process.communicate(timeout=60)[1] for process in started] == [""] * 3
-    runs = open_memory_bank().runs()
+    assert [process.communicate(timeout=300)[1] for process in started] == [""] * processes
+    runs = bank.runs()
     assert sorted(run.run_id for run in runs) == names
-    assert all(run.status == "finished" and len(run.rounds) == 12 for run in runs)
+    assert all(run.status == "finished" and len(run.rounds) == rounds for run in runs)
 
 
 def test_a_writer_waits_for_a_lock(bank: SqlMemoryBank, place: Place) -> None:
