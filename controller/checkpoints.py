@@ -18,6 +18,18 @@ def hub_name(given: str) -> tuple[str, str | None] | None:
     return (named["repo"], named["revision"]) if named else None
 
 
+def how_to_get(name: str, variant: str = "") -> str:
+    """The command that downloads what is loaded of a pipeline on the hub, and no more."""
+    repo, _, revision = name.partition("@")
+    weights = (
+        [f'"*/*.{variant}.safetensors" "*/*.{variant}-*.safetensors"'] if variant else ['"*/*.safetensors"']
+    )
+    settings = '"*.json" "*/*.json" "*/*.txt" "*/*.model"'
+    where = f" --revision {revision}" if revision else ""
+    # Some repositories hold their text encoders a second time, for another program.
+    return f'hf download {repo}{where} --include {settings} {" ".join(weights)} --exclude "text_encoders/*"'
+
+
 def weights_digest(folder: Path | str) -> str:
     """Short sha256 over the names and contents of all safetensors files below a folder, or of its .bin files
     if it has no others; its place does not count.

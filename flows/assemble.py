@@ -14,9 +14,11 @@ from typing import Any
 from contracts.errors import CheckpointError, InvalidInput
 from contracts.protocols import Defender, Generator, Inpainter, PromptModifier, Scorer
 from controller.checkpoints import hub_name
+from controller.generators import hub
 from controller.generators.diffusers_inpainting import DiffusersInpainter
 from controller.generators.diffusers_pipeline import DiffusersGenerator
 from controller.generators.loading import Lora, best_device
+from controller.generators.remote_images import RemoteGenerator, RemoteImageSettings, RemoteInpainter
 from controller.generators.shelf import Shelf
 from controller.inpainting import InpaintingTools
 from controller.llm_modifier import LanguageModelModifier, RevisionSettings
@@ -31,6 +33,7 @@ from defender.legion_defender import LegionDefender
 from defender.sam_boxes import SamBoxes
 from defender.tiling import TiledDefender, Tiling
 from defender.vision_defender import VisionDefender, VisionSettings
+from flows.generator_profile import GeneratorProfile
 from flows.language_models import local_chat, price_given, remote_chat
 from flows.language_profile import ModifierProfile
 from flows.profiles import (
@@ -44,6 +47,7 @@ from flows.profiles import (
 )
 from prompts import load_lexicon
 from servers.budget import Budget
+from servers.client import Server, ServerSettings
 
 SHELF = Shelf()
 """Every diffusion pipeline of this process, each loaded once."""
@@ -182,6 +186,8 @@ def _profile(name: str, painter: Mapping[str, object] | None = None) -> Profile:
 
 def _generator(profile: Profile) -> Generator:
     section = profile.generator
+    if section.kind == "openai-images":
+        return RemoteGenerator(*_remote(section))
     sampling: dict[str, Any] = {"steps": section.steps, "guidance_scale": section.guidance_scale}
     return DiffusersGenerator.load(_painter_path(section.path, "generator"), **_painting(profile), **sampling)
 
@@ -193,6 +199,8 @@ def _inpainter(profile: Profile, steps: int | None, guidance_scale: float | None
         "steps": section.steps if steps is None else steps,
         "guidance_scale": section.guidance_scale if guidance_scale is None else guidance_scale,
     }
+    if not section.path and profile.generator.kind == "openai-images":
+        return RemoteInpainter(*_remote(profile.generator))
     if not section.path:
         generator = _generator(profile)
         assert isinstance(generator, DiffusersGenerator)
@@ -212,6 +220,17 @@ def _painting(profile: Profile) -> dict[str, Any]:
         "device": profile.device,
         "shelf": SHELF,
     }
+
+
+def _remote(section: GeneratorProfile) -> tuple[Server, RemoteImageSettings]:
+    """A painter's server, and how it is to paint. Raises InvalidInput without a key where one is needed."""
+    place = ServerSettings(section.base_url, section.key_variable, section.timeout, section.attempts)
+    return Server(place), RemoteImageSettings(section.model, section.width, section.height, section.quality)
+
+
+def on_this_machine(name: str) -> bool:
+    """Are all weights of a name on the hub here? Asks no network."""
+    return hub.present(name) is not None
 
 
 def _painter_path(path: str, part: str) -> Path | str:

@@ -17,6 +17,7 @@ from contracts.errors import InvalidInput, LegionError
 from flows.commands import (
     calibrate,
     diagnose,
+    doctor,
     evaluate,
     inpaint,
     profiles,
@@ -40,6 +41,7 @@ COMMANDS = (
     resume,
     upkeep,
     profiles,
+    doctor,
     weights,
     evaluate,
     calibrate,

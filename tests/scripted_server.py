@@ -26,7 +26,9 @@ class ScriptedServer:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                content = self.rfile.read(int(self.headers["content-length"]))
+                is_json = "json" in self.headers["content-type"]
+                body = json.loads(content) if is_json else {"form": content}
                 outer._next(body, dict(self.headers))(self)
 
             def do_GET(self) -> None:

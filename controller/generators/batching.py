@@ -142,6 +142,6 @@ class Batching:
                 )
                 return batch
         raise ModelError(
-            f"{self.name} does not fit into memory even for one picture: choose a smaller picture or profile, "
-            "or quantize it in the profile (quantize = '4bit'); what is done is kept"
+            f"{self.name} does not fit into memory even for one picture: choose a smaller picture or model, "
+            "or set quantize = '4bit' in the profile; what is done is kept"
         )

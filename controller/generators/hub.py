@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import CheckpointError
-from controller.checkpoints import hub_name
+from controller.checkpoints import how_to_get, hub_name
 
 log = logging.getLogger(__name__)
 
@@ -73,17 +73,6 @@ def locate(given: Path | str, variant: str = "") -> Path:
             f"there is no folder {given}, and the hub gave nothing of that name ({_reason(error)}): "
             f"{how_to_get(str(given), variant)}, here or on another machine, and give the folder's path"
         ) from error
-
-
-def how_to_get(name: str, variant: str = "") -> str:
-    """The command that downloads what is loaded of a pipeline on the hub, and no more."""
-    repo, _, revision = name.partition("@")
-    weights = (
-        [f'"*/*.{variant}.safetensors" "*/*.{variant}-*.safetensors"'] if variant else ['"*/*.safetensors"']
-    )
-    settings = '"*.json" "*/*.json" "*/*.txt" "*/*.model"'
-    where = f" --revision {revision}" if revision else ""
-    return f"hf download {repo}{where} --include {settings} {' '.join(weights)}"
 
 
 def _is_model(kind: list[str]) -> bool:

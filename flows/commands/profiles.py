@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from contracts.errors import InvalidInput
 from flows.commands.options import add_common
 
 if TYPE_CHECKING:
@@ -27,7 +29,12 @@ def profiles(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
 
     if arguments.name:
         return _show(load_profile(arguments.name), arguments.json)
-    found = [load_profile(name) for name in available_profiles()]
+    found = []
+    for name in available_profiles():
+        try:
+            found.append(load_profile(name))
+        except InvalidInput as error:  # a file of one's own must not hide the others
+            print(f"left out: {error}", file=sys.stderr)
     if arguments.json:
         listed = [_row(profile) for profile in found]
         print(json.dumps({"profiles": listed, "own": str(user_profiles())}, ensure_ascii=False))

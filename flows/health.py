@@ -1,0 +1,184 @@
+"""What `legion doctor` finds. Each part is looked at by itself: one that fails becomes a line, no end."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from controller.checkpoints import how_to_get, hub_name
+from flows.profiles import Profile, load_profile, user_profiles
+from servers.client import Server, ServerSettings
+
+PACKAGES = (
+    "torch", "diffusers", "transformers", "accelerate", "prefect", "openai", "segment-anything", "sqlalchemy",
+)  # fmt: skip
+OPTIONAL = {
+    "peft": "pip install 'legion-studio[peft]' (LoRA adapters)",
+    "bitsandbytes": "pip install 'legion-studio[4bit]' (quantized loading)",
+    "xllamacpp": "pip install 'legion-studio[local-llm]' (a language model in this process)",
+}
+PATIENCE = 3.0
+"""Seconds for a server to answer."""
+
+GET = {
+    "models/legion": "legion weights import LEGION-8B models/legion --clip openai/clip-vit-large-patch14-336",
+    "models/hpsv2": "hf download xswu/HPSv2 HPS_v2.1_compressed.pt --local-dir models/hpsv2",
+    "models/imagereward": "hf download THUDM/ImageReward ImageReward.pt med_config.json "
+    "--local-dir models/imagereward && hf download google-bert/bert-base-uncased vocab.txt "
+    "--local-dir models/imagereward",
+    "tabletop/weights": "make train-tabletop",
+}
+"""How to get what the bundled profiles name by path; the keys are parts of those paths."""
+
+
+def examine(names: Sequence[str]) -> dict[str, Any]:
+    """Everything, as plain values."""
+    return {
+        "machine": _careful(_machine, {}),
+        "packages": {name: _version(name) for name in (*PACKAGES, *OPTIONAL)},
+        "profiles": [_careful(lambda name=name: _profile(name), {"name": name}) for name in names],  # type: ignore[misc]
+        "own_profiles": str(user_profiles()),
+    }
+
+
+def lines(found: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """What is printed: titles, and the lines below each."""
+    machine = [f"{key.replace('_', ' ')}: {value}" for key, value in found["machine"].items()]
+    packages = [_package_line(name, version) for name, version in found["packages"].items()]
+    said = [("machine", machine), ("packages", packages)]
+    for profile in found["profiles"]:
+        said.append((f"profile {profile['name']}", _profile_lines(profile)))
+    parts = [part for profile in found["profiles"] for part in profile.get("parts", [])]
+    missing = dict.fromkeys(part["get"] for part in parts if not part["here"])
+    return [*said, ("to get what is missing", list(missing))] if missing else said
+
+
+def _profile_lines(profile: dict[str, Any]) -> list[str]:
+    if "problem" in profile:
+        return [f"cannot be looked at: {profile['problem']}"]
+    said = []
+    for part in profile["parts"]:
+        said.append(f"{part['part']}: {part['path']}: {'here' if part['here'] else 'missing'}")
+    for server in profile["servers"]:
+        said.append(f"{server['part']}: {server['server']}: {server['state']}")
+    return said
+
+
+def _package_line(name: str, version: str | None) -> str:
+    if version:
+        return f"{name} {version}"
+    return f"{name} not installed: {OPTIONAL.get(name, f'pip install {name}')}"
+
+
+def _machine() -> dict[str, str]:
+    said = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    said["processors"] = str(os.cpu_count())
+    said["memory"] = _careful(_memory, {"problem": "unknown"}, "problem")
+    said["free_disk"] = _gigabytes(shutil.disk_usage(Path.cwd()).free)
+    said["device"] = _careful(_device, {"problem": "cpu"}, "problem")
+    return said
+
+
+def _memory() -> str:
+    return _gigabytes(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        name = torch.cuda.get_device_name()
+        return f"cuda ({name}, {_gigabytes(free)} of {_gigabytes(total)} free)"
+    if torch.backends.mps.is_available():
+        return "mps (memory shared with the system)"
+    return "cpu (torch finds no GPU)"
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _profile(name: str) -> dict[str, Any]:
+    profile = load_profile(name)
+    return {"name": profile.name, "parts": _parts(profile), "servers": _servers(profile)}
+
+
+def _parts(profile: Profile) -> list[dict[str, Any]]:
+    """All weights that a profile names, and whether they are here."""
+    scorers = (profile.selection_scorer, *profile.reporting_scorers)
+    named = [
+        ("generator", profile.generator.path, profile.generator.variant),
+        ("inpainter", profile.inpainting.path, profile.inpainting.variant),
+        ("defender", profile.defender.path, ""),
+        *((f"scorer {scorer.name}", scorer.path, "") for scorer in scorers),
+        *((f"LoRA {number}", lora.path, "") for number, lora in enumerate(profile.generator.loras, start=1)),
+        ("language model", profile.modifier.gguf or "", ""),
+    ]
+    return [_part(part, path, variant) for part, path, variant in named if path]
+
+
+def _part(part: str, path: str, variant: str) -> dict[str, Any]:
+    if hub_name(path):
+        return {"part": part, "path": path, "here": _on_this_machine(path), "get": how_to_get(path, variant)}
+    get = next(
+        (how for place, how in GET.items() if place in Path(path).as_posix()),
+        f"put the weights there: {path}",
+    )
+    return {"part": part, "path": path, "here": _filled(Path(path)), "get": get}
+
+
+def _on_this_machine(name: str) -> bool:
+    """Is a pipeline of that name in the hub's cache?"""
+    from flows.assemble import on_this_machine
+
+    return on_this_machine(name)
+
+
+def _filled(path: Path) -> bool:
+    """A file, or a folder with something in it."""
+    return path.is_file() or (path.is_dir() and any(path.iterdir()))
+
+
+def _servers(profile: Profile) -> list[dict[str, str]]:
+    """The servers that a profile names, asked for their models."""
+    sections = [
+        ("generator", profile.generator, profile.generator.kind == "openai-images"),
+        ("defender", profile.defender, profile.defender.kind == "vlm"),
+        ("modifier", profile.modifier, profile.modifier.kind == "openai"),
+    ]
+    return [_server(part, section) for part, section, remote in sections if remote]
+
+
+def _server(part: str, section: Any) -> dict[str, str]:
+    said = {"part": part, "server": section.base_url or "OpenAI"}
+    try:
+        server = Server(ServerSettings(section.base_url, section.key_variable, PATIENCE, attempts=1))
+        offered = server.models()
+    except Exception as error:
+        return {**said, "state": " ".join(str(error).split())}
+    missing = section.model and offered and section.model not in offered
+    state = f"answers, but does not list {section.model}" if missing else "answers"
+    return {**said, "server": server.name, "state": state}
+
+
+def _careful(look: Callable[[], Any], otherwise: dict[str, Any], only: str = "") -> Any:
+    """What was found, or the reason why it was not."""
+    try:
+        return look()
+    except Exception as error:
+        said = {**otherwise, "problem": " ".join(str(error).split()) or type(error).__name__}
+        return said[only] if only else said
