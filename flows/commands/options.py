@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contracts.protocols import Defender, MemoryBank
-    from defender.legion_defender import LegionDefender
+    from flows.assemble import LegionDefender
     from flows.evaluating import Request
 
 DEFAULT_OUT = Path("out")

@@ -188,7 +188,7 @@ def test_runs_and_show_know_repaired_pictures(tools, capsys):
     capsys.readouterr()
     assert main(["runs"]) == 0
     out = capsys.readouterr().out
-    assert "known" in out and "inpainting" in out and "a photo of a square" in out
+    assert "known" in out and "inpainting" in out and "a picture without words" in out
     assert main(["runs", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["runs"]
     assert (row["kind"], row["best"]) == ("inpainting", 1)
