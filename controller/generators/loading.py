@@ -101,7 +101,10 @@ def check_device(device: str) -> None:
         kind = torch.device(device).type
     except RuntimeError as error:
         raise InvalidInput(f"device {device!r} cannot be used: choose cpu, cuda, cuda:1 or mps") from error
-    here = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    here: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
     if kind in here and not here[kind]():
         raise InvalidInput(
             f"torch finds no {kind} device here: install torch for it, or choose device = 'cpu' (slow)"
