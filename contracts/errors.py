@@ -1,15 +1,15 @@
 """Every error a person can meet, as one tree.
 
-    LegionError                     one line that says what is wrong and what to do; the CLI exits with 1
-    ├── InvalidInput                a prompt, image, file or option that cannot be used
-    ├── CheckpointError             weights that are missing, incomplete or of another shape
-    ├── ModelError                  a model that failed while running
-    │   └── RemoteError             a server that failed; worth a retry
-    └── MemoryBankError             the record of runs cannot be read or written
-        ├── RunNotFound
-        ├── RunBusy                 another live process holds the run
-        ├── SettingsChanged         a resumed run was asked for with other settings
-        └── AlreadyCommitted        a second commit of the same step
+LegionError                     one line that says what is wrong and what to do; the CLI exits with 1
+├── InvalidInput                a prompt, image, file or option that cannot be used
+├── CheckpointError             weights that are missing, incomplete or of another shape
+├── ModelError                  a model that failed while running
+│   └── RemoteError             a server that failed; worth a retry
+└── MemoryBankError             the record of runs cannot be read or written
+    ├── RunNotFound
+    ├── RunBusy                 another live process holds the run
+    ├── SettingsChanged         a resumed run was asked for with other settings
+    └── AlreadyCommitted        a second commit of the same step
 """
 
 

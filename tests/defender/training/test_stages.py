@@ -192,4 +192,6 @@ def test_joint_in_the_papers_set_leaves_clip_alone(dialog, collate, samples, tmp
     train_joint(model, samples, collate, replace(SHORT, steps=2), tmp_path, trainable="paper")
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert "prediction_head.2.weight" in moved and "lm_head.weight" in moved
-    assert not [n for n in moved if "vision_tower" in n or "image_encoder" in n or n.startswith("model.layers")]
+    assert not [
+        n for n in moved if "vision_tower" in n or "image_encoder" in n or n.startswith("model.layers")
+    ]
