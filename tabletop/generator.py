@@ -25,7 +25,7 @@ from tabletop.data import PairSet
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
 SCHEDULE = Schedule(
-    steps=6_000,
+    steps=10_000,
     learning_rate=9e-4,
     seed=31,
     warmup=200,
