@@ -167,18 +167,17 @@ def test_together_finds_every_sample(samples):
 
 
 def test_the_best_is_the_least_validation_loss(data, start, tmp_path):
-    """A rate that ruins the network: the best checkpoint is an early one, the last is not it."""
+    """A rate so high that the loss jumps about; how a machine rounds decides which step ends up the best."""
     schedule = {"steps": 6, "learning_rate": 1.0, "validate_every": 1, "decay": "none"}
     asked = settings(schedule=schedule, validation={"split": "test"})
     result = train_network(Source(data, "synthscars"), asked, tmp_path / "out", start)
     lines = [json.loads(text) for text in (tmp_path / "out" / "stage-1.jsonl").read_text().splitlines()]
     values = [line["validation"]["loss"] for line in lines if "validation" in line]
     flags = [line["best"] for line in lines if "validation" in line]
-    assert len(values) == 6
+    assert len(values) == 6 and False in flags
     assert flags == [value == min(values[: i + 1]) for i, value in enumerate(values)]
-    assert not flags[-1]
     best, last = (checkpoint.load(folder).model.lm_head.weight for folder in (result.best, result.last))
-    assert not torch.equal(best, last)
+    assert torch.equal(best, last) == flags[-1]
 
 
 def test_settings_are_kept_beside_the_run(data, start, tmp_path):
