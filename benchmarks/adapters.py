@@ -17,7 +17,7 @@ import torch
 
 from contracts.records import GenerationRequest, Image
 from controller.generators.diffusers_pipeline import DiffusersGenerator
-from flows.profiles import load_profile
+from flows.profiles.loading import load_profile
 
 BAR = 0.02
 PROMPT = "a red cone on a wooden table"

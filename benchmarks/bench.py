@@ -17,7 +17,7 @@ from contracts.seeds import derive_seed
 from controller.generators.diffusers_pipeline import DiffusersGenerator
 from controller.regeneration import RegenerationTools
 from flows.assemble import regeneration_tools
-from flows.profiles import load_profile
+from flows.profiles.loading import load_profile
 from tabletop import captions, judge
 from tabletop.scenes import Scene, attributes
 

@@ -50,7 +50,7 @@ from controller.region_gate import OpenGate
 from controller.regions import RegionSettings
 from controller.scorers.artifact_area import RememberingDefender
 from flows.assemble import inpainting_tools
-from flows.profiles import load_profile
+from flows.profiles.loading import load_profile
 from memory_bank import open_memory_bank
 from tabletop import captions, judge
 from tabletop.flaws import Pair, render_pair

@@ -21,7 +21,7 @@ from contracts.records import Category, Finding, Revision, RevisionRequest
 from controller.llm_modifier import LanguageModelModifier, RevisionSettings
 from controller.modifiers import RuleBasedModifier
 from flows.language_models import local_chat, remote_chat
-from flows.language_profile import LanguageModelSection, ModifierProfile
+from flows.profiles.language import LanguageModelSection, ModifierProfile
 from prompts import load_lexicon
 from servers.chat import Chat
 

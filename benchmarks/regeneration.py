@@ -19,7 +19,7 @@ from benchmarks.bench import Bench, Row, arguments, bundled_tools, fewer, show
 from contracts.intervals import bootstrap
 from contracts.protocols import Scorer
 from controller.regeneration import Case, RegenerationSettings, regenerate
-from flows.profiles import load_profile
+from flows.profiles.loading import load_profile
 from memory_bank import open_memory_bank
 
 

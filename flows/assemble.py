@@ -33,10 +33,10 @@ from defender.legion_defender import LegionDefender
 from defender.sam_boxes import SamBoxes
 from defender.tiling import TiledDefender, Tiling
 from defender.vision_defender import VisionDefender, VisionSettings
-from flows.generator_profile import GeneratorProfile
 from flows.language_models import local_chat, price_given, remote_chat
-from flows.language_profile import ModifierProfile
-from flows.profiles import (
+from flows.profiles.generator import GeneratorProfile
+from flows.profiles.language import ModifierProfile
+from flows.profiles.loading import (
     DefenderProfile,
     Profile,
     ScorerProfile,

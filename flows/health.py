@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.checkpoints import how_to_get, hub_name
-from flows.profiles import Profile, load_profile, user_profiles
+from flows.profiles.loading import Profile, load_profile, user_profiles
 from servers.client import Server, ServerSettings
 
 PACKAGES = (

@@ -12,10 +12,10 @@ from prefect import flow
 
 from contracts.records import Run
 from controller.steps import ignore
-from flows.inpainting_console import share_done
-from flows.inpainting_jobs import InpaintingJob, execute
-from flows.jobs import Listener
+from flows.jobs.inpainting import InpaintingJob, execute
+from flows.jobs.regeneration import Listener
 from flows.regeneration import Watch, current_listener, listening, publish_galleries
+from flows.terminal.inpainting import share_done
 
 
 def inpaint_with_prefect(job: InpaintingJob, on_event: Listener = ignore) -> list[Run]:
@@ -45,7 +45,7 @@ def _name_from_context() -> str:
 def inpainting(job: dict[str, Any]) -> None:
     """Diagnose, plan, paint and judge, region by region, until nothing is left to repair.
 
-    `job` is `flows.inpainting_jobs.InpaintingJob.as_parameters()`. Models are built once per process; the
+    `job` is `flows.jobs.inpainting.InpaintingJob.as_parameters()`. Models are built once per process; the
     bank is the record.
     """
     from flows.assemble import inpainting_tools

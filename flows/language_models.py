@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contracts.errors import InvalidInput
-from flows.language_profile import LanguageModelSection, ModifierProfile
+from flows.profiles.language import LanguageModelSection, ModifierProfile
 from servers.budget import Price
 from servers.chat import Chat, ChatSettings
 from servers.client import OPENAI_URL, Server, ServerSettings

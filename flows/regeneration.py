@@ -22,10 +22,10 @@ from contracts.errors import LegionError, RemoteError
 from contracts.protocols import MemoryBank
 from contracts.records import Run
 from controller.steps import Event, StepFinished, StepStarted, ignore
-from flows.console import share_done
-from flows.gallery import gallery, gallery_key
-from flows.jobs import Job, Listener, execute
-from flows.wording import step_words, title_of
+from flows.jobs.regeneration import Job, Listener, execute
+from flows.pages.gallery import gallery, gallery_key
+from flows.terminal.console import share_done
+from flows.terminal.wording import step_words, title_of
 
 RETRY_DELAYS = [2, 10]
 """Seconds before a step that failed at a remote server is tried again."""
@@ -87,7 +87,8 @@ def _name_from_context() -> str:
 def regeneration(job: dict[str, Any]) -> None:
     """Paint, diagnose, score and revise until the pictures are clean or the rounds are used up.
 
-    `job` is `flows.jobs.Job.as_parameters()`. Models are built once per process; the bank is the record.
+    `job` is `flows.jobs.regeneration.Job.as_parameters()`. Models are built once per process; the bank is
+    the record.
     """
     from flows import assemble
     from memory_bank import open_memory_bank

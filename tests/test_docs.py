@@ -10,7 +10,7 @@ import pytest
 
 from contracts.errors import InvalidInput
 from flows.cli import build_parser
-from flows.profiles import load_profile
+from flows.profiles.loading import load_profile
 from flows.settings import CHECKOUT
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -55,7 +55,7 @@ def calibrate(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     """`legion calibrate`."""
     from defender.evaluation.calibration import summary, thresholds_from
     from flows import assemble
-    from flows.evaluating import open_source
+    from flows.jobs.evaluating import open_source
 
     folder = assemble.defender_folder(arguments.profile, arguments.checkpoint)
     target = _target(folder, arguments.out)
@@ -101,7 +101,7 @@ def _target(folder: Path, out: Path | None) -> Path:
 def _gather(defender: Any, source: Any, indices: Sequence[int]) -> tuple[Evidence, list[dict[str, str]]]:
     from defender.evaluation.calibration import NOTHING, gather
     from defender.evaluation.pictures import Picture, Unreadable, batches
-    from flows.console import counting
+    from flows.terminal.console import counting
 
     evidence, broken = NOTHING, []
     with counting("looking", len(indices)) as advance:
@@ -116,8 +116,8 @@ def _gather(defender: Any, source: Any, indices: Sequence[int]) -> tuple[Evidenc
 
 
 def _print(result: dict[str, Any], before: dict[str, float]) -> None:
-    from flows.evaluating_console import print_table
-    from flows.wording import count
+    from flows.terminal.evaluating import print_table
+    from flows.terminal.wording import count
 
     lines = [
         (name.replace("_", " "), _text(before[name], 4), _text(value, 4))

@@ -13,7 +13,7 @@ from flows.commands.options import DEFAULT_OUT, add_common, add_out, add_profile
 
 if TYPE_CHECKING:
     from contracts.protocols import Defender
-    from flows.diagnosing import Failed
+    from flows.jobs.diagnosing import Failed
 
 DEFAULT_ZOOM = 3
 
@@ -77,7 +77,7 @@ def _zoom(word: str) -> int:
 
 def diagnose(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     """`legion diagnose`. Exit code 1 if a file gave no diagnosis; the others are written all the same."""
-    from flows.diagnosing import picture_paths
+    from flows.jobs.diagnosing import picture_paths
 
     paths = picture_paths(arguments.images)
     if len(paths) == 1 and not arguments.images[0].is_dir():
@@ -87,8 +87,8 @@ def diagnose(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
 
 def _diagnose_one(path: Path, arguments: argparse.Namespace) -> int:
     from defender.image_files import read_image
-    from flows.console import print_diagnosis
-    from flows.output import prepare_folder, write_diagnosis
+    from flows.files.output import prepare_folder, write_diagnosis
+    from flows.terminal.console import print_diagnosis
 
     image = read_image(path)
     folder = prepare_folder(arguments.out or DEFAULT_OUT / f"diagnose-{path.stem}")
@@ -105,11 +105,11 @@ def _diagnose_one(path: Path, arguments: argparse.Namespace) -> int:
 
 
 def _diagnose_many(paths: Sequence[Path], arguments: argparse.Namespace) -> int:
-    from flows.console import counting, print_diagnoses
-    from flows.diagnosing import Failed, Row, examine, row, unique_stems
-    from flows.output import prepare_folder, write_diagnosis
-    from flows.overview import Overview
-    from flows.report import flat_settings
+    from flows.files.output import prepare_folder, write_diagnosis
+    from flows.jobs.diagnosing import Failed, Row, examine, row, unique_stems
+    from flows.pages.overview import Overview
+    from flows.pages.report import flat_settings
+    from flows.terminal.console import counting, print_diagnoses
 
     folder = prepare_folder(arguments.out or DEFAULT_OUT / f"diagnose-{_name(arguments.images)}")
     defender = _load(arguments)
@@ -174,7 +174,7 @@ def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _batch_size(arguments: argparse.Namespace) -> int:
     """Pictures that are read before the defender sees them; it makes its own batches of them."""
-    from flows.profiles import load_profile
+    from flows.profiles.loading import load_profile
 
     return int(arguments.batch_size or load_profile(arguments.profile).defender.batch_size)
 

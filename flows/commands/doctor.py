@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
 
 def doctor(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     """`legion doctor`. Exit code 0: what is missing is a finding, not a failure."""
-    from flows.profiles import available_profiles, load_profile
+    from flows.profiles.loading import available_profiles, load_profile
 
     for name in arguments.profile or []:
         load_profile(name)  # a name that is wrong is the person's error, and said first

@@ -68,8 +68,8 @@ def evaluate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """`legion evaluate`."""
     from defender.evaluation.journal import Journal
     from defender.evaluation.tasks import TASKS, measured
-    from flows.evaluating import open_source
-    from flows.output import prepare_folder
+    from flows.files.output import prepare_folder
+    from flows.jobs.evaluating import open_source
 
     task, request = TASKS[arguments.task], dataset_request(arguments)
     source, indices = open_source(request, painted=task.name == "detection")
@@ -110,7 +110,7 @@ def evaluate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 def _measure(task: Task, defender: Any, source: Any, indices: Sequence[int], journal: Journal) -> None:
     from defender.evaluation.tasks import rows_of
-    from flows.console import counting, note
+    from flows.terminal.console import counting, note
 
     if journal.resumed:
         note(f"{journal.resumed} of {len(indices)} pictures were measured before; it goes on with the others")
@@ -193,7 +193,7 @@ def _notes(task: Task, result: dict[str, Any]) -> list[str]:
     """What a reader of the table has to know, one sentence a line."""
     from defender.evaluation.embedding import HOW_TO_GET
     from defender.evaluation.tables import REMARKS
-    from flows.wording import count
+    from flows.terminal.wording import count
 
     notes = [REMARKS["all"], *([REMARKS[task.name]] if task.name in REMARKS else [])]
     if task.name == "explanation":
@@ -213,7 +213,7 @@ def _print(
     task: Task, title: str, figures: Sequence[Figure], reported: Sequence[Reported], result: dict[str, Any]
 ) -> None:
     from defender.evaluation.tables import table_of
-    from flows.evaluating_console import print_table
+    from flows.terminal.evaluating import print_table
 
     table = table_of(figures, task.across, reported)
     print_table(f"{task.name} on {title}", table.head, table.lines)

@@ -26,8 +26,8 @@ from flows.commands.regenerate import DEFAULT_SEED, resume_command
 
 if TYPE_CHECKING:
     from contracts.records import Run
-    from flows.inpainting_jobs import InpaintingJob
-    from flows.picture_files import PictureFile
+    from flows.files.picture_files import PictureFile
+    from flows.jobs.inpainting import InpaintingJob
 
 FORMATS = ("png", "webp", "tiff", "jpeg")
 
@@ -123,8 +123,9 @@ REGION_OPTIONS = (
 
 def inpaint(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """`legion inpaint`."""
-    from flows import inpainting_jobs, jobs
-    from flows.output import prepare_folder
+    from flows.files.output import prepare_folder
+    from flows.jobs import inpainting as inpainting_jobs
+    from flows.jobs import regeneration as jobs
 
     given = arguments.run_id
     requests = inpainting_jobs.requests_for(
@@ -164,8 +165,9 @@ def _seed(seed: int) -> int:
 
 
 def _job(arguments: argparse.Namespace, requests: Sequence[Any], run_id: str) -> InpaintingJob:
-    from flows import inpainting_jobs, jobs
-    from flows.profiles import changed_generator, load_profile
+    from flows.jobs import inpainting as inpainting_jobs
+    from flows.jobs import regeneration as jobs
+    from flows.profiles.loading import changed_generator, load_profile
     from flows.settings import MAX_BATCH, MAX_CANDIDATES, MAX_ROUNDS
 
     limits = {"rounds": MAX_ROUNDS, "tries": MAX_ROUNDS, "candidates": MAX_CANDIDATES, "steps": 1000}
@@ -196,9 +198,9 @@ def tools_of(job: InpaintingJob) -> Any:
 
 def repair(job: InpaintingJob, arguments: argparse.Namespace) -> list[Run]:
     """Build the tools and run the loop, with Prefect or without it."""
-    from flows import inpainting_jobs
-    from flows.console import RunProgress
-    from flows.inpainting_console import share_done
+    from flows.jobs import inpainting as inpainting_jobs
+    from flows.terminal.console import RunProgress
+    from flows.terminal.inpainting import share_done
 
     progress = RunProgress(job.rounds, share_done)
     if arguments.no_prefect:
@@ -225,9 +227,9 @@ def repair(job: InpaintingJob, arguments: argparse.Namespace) -> list[Run]:
 def _preview(job: InpaintingJob, folder: Path, as_json: bool) -> None:
     from controller.inpainting import preview
     from controller.steps import chunks
-    from flows.inpainting_console import print_preview
-    from flows.inpainting_jobs import LOCKSTEP, open_case, unique_stems
-    from flows.inpainting_output import write_preview
+    from flows.files.inpainting_output import write_preview
+    from flows.jobs.inpainting import LOCKSTEP, open_case, unique_stems
+    from flows.terminal.inpainting import print_preview
 
     tools = tools_of(job)
     stems = unique_stems([Path(case.path) for case in job.cases])
@@ -253,9 +255,9 @@ def _present(
     failures: Sequence[tuple[str, str]],
 ) -> None:
     from flows.commands.presenting import present_repairs
-    from flows.console import note
-    from flows.inpainting_jobs import unique_stems
-    from flows.picture_files import read_picture
+    from flows.files.picture_files import read_picture
+    from flows.jobs.inpainting import unique_stems
+    from flows.terminal.console import note
 
     paths = [Path(case.path) for case in job.cases]
 

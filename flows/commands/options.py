@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from contracts.protocols import Defender, MemoryBank
     from flows.assemble import LegionDefender
-    from flows.evaluating import Request
+    from flows.jobs.evaluating import Request
 
 DEFAULT_OUT = Path("out")
 INTERRUPTED = 130
@@ -74,7 +74,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 def add_dataset(parser: argparse.ArgumentParser, split: str) -> None:
     """Which pictures are looked at."""
-    from flows.evaluating import FORMATS
+    from flows.jobs.evaluating import FORMATS
 
     parser.add_argument(
         "dataset",
@@ -96,7 +96,7 @@ def add_dataset(parser: argparse.ArgumentParser, split: str) -> None:
 def dataset_request(arguments: argparse.Namespace) -> Request:
     """The pictures that `add_dataset`'s options ask for. Raises InvalidInput for a label without a use."""
     from contracts.errors import InvalidInput
-    from flows.evaluating import Request
+    from flows.jobs.evaluating import Request
 
     if arguments.label and arguments.format != "plain":
         raise InvalidInput(f"--label is for --format plain: {arguments.format} knows what its pictures are")
@@ -128,7 +128,7 @@ def _defender_changes(arguments: argparse.Namespace) -> dict[str, str]:
 
 def waiting(what: str) -> Any:
     """A spinner on stderr while something takes long."""
-    from flows.console import waiting
+    from flows.terminal.console import waiting
 
     return waiting(what)
 

@@ -11,19 +11,19 @@ from flows.commands.options import bank
 
 if TYPE_CHECKING:
     from contracts.records import Run
-    from flows.picture_files import PictureFile
+    from flows.files.picture_files import PictureFile
 
 
 def present(runs: Sequence[Run], folder: Path, as_json: bool) -> int:
     """Write pictures and the page; print the tables or the JSON. All runs are of one kind."""
     if runs[0].kind == "inpainting":
-        from flows.inpainting_output import from_bank
+        from flows.files.inpainting_output import from_bank
 
         load = bank().image
         sources = (from_bank(run, load, folder) for run in runs)
         return present_repairs(runs, sources, [run.run_id for run in runs], folder, as_json)
-    from flows.output import write_run
-    from flows.report import write_report
+    from flows.files.output import write_run
+    from flows.pages.report import write_report
 
     load_image = bank().image
     report = str(write_report(runs, load_image, folder / "report.html"))
@@ -35,7 +35,7 @@ def present(runs: Sequence[Run], folder: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"runs": written}, ensure_ascii=False))
         return 0
-    from flows.console import print_runs
+    from flows.terminal.console import print_runs
 
     print_runs(runs)
     print(f"report: {report}")
@@ -55,8 +55,8 @@ def present_repairs(
 
     `sources` are the pictures' files, read one after the other; `extra` goes into the JSON.
     """
-    from flows.inpainting_output import write_repair
-    from flows.inpainting_report import Named, write_repair_report
+    from flows.files.inpainting_output import write_repair
+    from flows.pages.inpainting_report import Named, write_repair_report
 
     load_image = bank().image
     names, shapes, values = [], [], []
@@ -70,7 +70,7 @@ def present_repairs(
         written = [{**item, "report": report} for item in values]
         print(json.dumps({"runs": written, **(extra or {})}, ensure_ascii=False))
         return 0
-    from flows.inpainting_console import print_repairs
+    from flows.terminal.inpainting import print_repairs
 
     print_repairs(runs, names, shapes)
     if len(runs) == 1:

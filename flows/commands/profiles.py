@@ -12,7 +12,7 @@ from contracts.errors import InvalidInput
 from flows.commands.options import add_common
 
 if TYPE_CHECKING:
-    from flows.profiles import Profile
+    from flows.profiles.loading import Profile
 
 
 def add(commands: Any) -> None:
@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
 
 def profiles(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     """`legion profiles`."""
-    from flows.profiles import available_profiles, load_profile, user_profiles
+    from flows.profiles.loading import available_profiles, load_profile, user_profiles
 
     if arguments.name:
         return _show(load_profile(arguments.name), arguments.json)
@@ -39,7 +39,7 @@ def profiles(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
         listed = [_row(profile) for profile in found]
         print(json.dumps({"profiles": listed, "own": str(user_profiles())}, ensure_ascii=False))
         return 0
-    from flows.evaluating_console import print_table
+    from flows.terminal.evaluating import print_table
 
     columns = (
         "name",

@@ -26,7 +26,7 @@ from flows.commands.presenting import present
 
 if TYPE_CHECKING:
     from contracts.records import Run
-    from flows.jobs import Job
+    from flows.jobs.regeneration import Job
 
 DEFAULT_SEED = 0
 
@@ -87,9 +87,9 @@ def add(commands: Any) -> None:
 
 def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """`legion regenerate`."""
-    from flows import jobs
-    from flows.output import prepare_folder
-    from flows.profiles import changed_generator, load_profile
+    from flows.files.output import prepare_folder
+    from flows.jobs import regeneration as jobs
+    from flows.profiles.loading import changed_generator, load_profile
     from flows.settings import MAX_BATCH
 
     prompts = jobs.check_prompts(arguments.prompts, arguments.prompt_file)
@@ -147,7 +147,7 @@ def paint(job: Job, arguments: argparse.Namespace) -> list[Run]:
 
 
 def _paint_inline(job: Job) -> list[Run]:
-    from flows import jobs
+    from flows.jobs import regeneration as jobs
 
     tools = tools_of(job)
     progress, listener = _progress(job)
@@ -177,7 +177,7 @@ def _paint_in_flow(job: Job, verbose: bool) -> list[Run]:
 
 def tools_of(job: Job) -> Any:
     """The profile's tools, and a note on every word they do not know."""
-    from flows.console import note_unknown
+    from flows.terminal.console import note_unknown
 
     with waiting("loading the models"):
         from flows import assemble
@@ -191,7 +191,7 @@ def tools_of(job: Job) -> Any:
 
 
 def _progress(job: Job) -> tuple[Any, Callable[[Any], None]]:
-    from flows.console import RunProgress
+    from flows.terminal.console import RunProgress
 
     progress = RunProgress(job.rounds)
     return progress, progress.listen

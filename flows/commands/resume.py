@@ -33,8 +33,8 @@ def add(commands: Any) -> None:
 
 def resume(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """`legion resume`."""
-    from flows.jobs import check_run_id
-    from flows.output import prepare_folder
+    from flows.files.output import prepare_folder
+    from flows.jobs.regeneration import check_run_id
     from memory_bank import open_memory_bank
 
     bank = open_memory_bank()
@@ -51,8 +51,8 @@ def replay(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     import tempfile
     from dataclasses import replace
 
-    from flows.jobs import check_run_id
-    from flows.replaying import compare
+    from flows.jobs.regeneration import check_run_id
+    from flows.jobs.replaying import compare
     from memory_bank import open_memory_bank
 
     bank = open_memory_bank()
@@ -70,7 +70,7 @@ def replay(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
         values = [row._asdict() for row in rows]
         print(json.dumps({"run_id": before.run_id, "same": same, "steps": values}, ensure_ascii=False))
     else:
-        from flows.console import print_replay
+        from flows.terminal.console import print_replay
 
         print_replay(rows)
     if not same:
@@ -88,8 +88,8 @@ def asked_for(bank: SqlMemoryBank, run_id: str) -> tuple[str, Any]:
         raise InvalidInput(
             f"what run {run_id} was asked for is not known: repeat its command with --run-id {run_id}"
         )
-    from flows.inpainting_jobs import InpaintingJob
-    from flows.jobs import Job
+    from flows.jobs.inpainting import InpaintingJob
+    from flows.jobs.regeneration import Job
 
     of: Any = InpaintingJob if kept["kind"] == "inpainting" else Job
     try:
@@ -113,8 +113,9 @@ def _work(kind: str, job: Any, arguments: argparse.Namespace) -> None:
 
 def _work_inline(kind: str, job: Any, bank: SqlMemoryBank) -> Run:
     """The job's only run, done in this process and kept in `bank`."""
-    from flows import inpainting_jobs, jobs
     from flows.commands import inpaint, regenerate
+    from flows.jobs import inpainting as inpainting_jobs
+    from flows.jobs import regeneration as jobs
 
     if kind == "inpainting":
         (run,) = inpainting_jobs.execute(job, inpaint.tools_of(job), bank)

@@ -63,7 +63,7 @@ def list_runs(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     """`legion runs`."""
     from datetime import datetime
 
-    from flows.jobs import check_count
+    from flows.jobs.regeneration import check_count
     from memory_bank import open_memory_bank
     from memory_bank.listing import RunFilter
 
@@ -87,7 +87,7 @@ def list_runs(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     if arguments.json:
         print(json.dumps({"runs": [asdict(run) for run in runs]}, ensure_ascii=False))
         return 0
-    from flows.console import print_listing
+    from flows.terminal.console import print_listing
 
     print_listing(runs, filtered=wanted != RunFilter(limit=arguments.limit, order=arguments.sort))
     return 0
@@ -95,9 +95,9 @@ def list_runs(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
 
 def show(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     """`legion show`."""
-    from flows import provenance
-    from flows.jobs import check_run_id
-    from flows.output import prepare_folder
+    from flows.files import provenance
+    from flows.files.output import prepare_folder
+    from flows.jobs.regeneration import check_run_id
     from memory_bank import open_memory_bank
 
     if provenance.is_picture(arguments.run):
@@ -105,7 +105,7 @@ def show(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
         if arguments.json:
             print(json.dumps(found, ensure_ascii=False))
         else:
-            from flows.console import print_provenance
+            from flows.terminal.console import print_provenance
 
             print_provenance(found)
         return 0
@@ -115,9 +115,9 @@ def show(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
 
 def export(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     """`legion export`."""
-    from flows import provenance
-    from flows.jobs import check_run_id
-    from flows.output import prepare_folder
+    from flows.files import provenance
+    from flows.files.output import prepare_folder
+    from flows.jobs.regeneration import check_run_id
     from memory_bank import open_memory_bank
 
     kept = open_memory_bank()

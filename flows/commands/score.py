@@ -15,7 +15,7 @@ from flows.commands.options import add_common, add_profile, waiting
 if TYPE_CHECKING:
     from contracts.protocols import Scorer
     from contracts.records import Score
-    from flows.profiles import Profile, ScorerProfile
+    from flows.profiles.loading import Profile, ScorerProfile
 
 TOGETHER = 32
 """Pictures that are in memory at once."""
@@ -53,7 +53,7 @@ def add(commands: Any) -> None:
 def score(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     """`legion score`."""
     from defender.image_files import read_image
-    from flows.profiles import load_profile
+    from flows.profiles.loading import load_profile
 
     profile = load_profile(arguments.profile)
     sections = chosen_scorers(arguments.scorers, profile)
@@ -89,7 +89,7 @@ def chosen_scorers(specs: Sequence[str], profile: Profile) -> list[ScorerProfile
 
 def prompt_per_image(prompts: Sequence[str], images: int, sections: Sequence[ScorerProfile]) -> list[str]:
     """One prompt for each picture, cleaned. Raises InvalidInput if they do not come out even."""
-    from flows.jobs import check_prompts
+    from flows.jobs.regeneration import check_prompts
 
     if not prompts:
         readers = [section.name for section in sections if section.kind != "artifact-area"]
@@ -139,7 +139,7 @@ def _section(spec: str, own: Mapping[str, ScorerProfile]) -> ScorerProfile:
         near = difflib.get_close_matches(spec, own, n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'?" if near else f"the profile has {', '.join(own)}"
         raise InvalidInput(f"no scorer '{spec}': {hint} (another one is given as KIND=PATH)")
-    from flows.profiles import parse_scorer
+    from flows.profiles.loading import parse_scorer
 
     first, *rest = spec.split(",")
     kind, _, path = first.partition("=")
@@ -162,7 +162,7 @@ def _print_table(
     from rich.table import Table
     from rich.text import Text
 
-    from flows.console import out
+    from flows.terminal.console import out
 
     rivals = len(rows) > 1 and len(set(prompts)) == 1
     best = [max(column) for column in zip(*([s.value for s in row] for row in rows), strict=True)]

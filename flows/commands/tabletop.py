@@ -39,8 +39,8 @@ def add(commands: Any) -> None:
 def export_pictures(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     """`legion tabletop export`."""
     from defender.synthscars import export
-    from flows.console import counting
-    from flows.output import prepare_folder
+    from flows.files.output import prepare_folder
+    from flows.terminal.console import counting
     from tabletop.held_out import HeldOutScenes
 
     scenes = HeldOutScenes(arguments.scenes, arguments.split, decoded=False)

@@ -73,7 +73,7 @@ def train_network(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """`legion train network`: one training, begun or continued."""
     from defender.training.network import Source, train_network
     from defender.training.settings import read_settings
-    from flows.profiles import load_profile
+    from flows.profiles.loading import load_profile
 
     schedule = ("steps", "epochs", "batch_size", "accumulation", "learning_rate", "pause_after")
     settings = read_settings(

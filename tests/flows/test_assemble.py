@@ -9,7 +9,7 @@ import pytest
 from flow_samples import ScriptedDefender, ScriptedGenerator, ScriptedScorer
 
 from contracts.errors import CheckpointError
-from flows.profiles import BUNDLED, load_profile
+from flows.profiles.loading import BUNDLED, load_profile
 
 pytestmark = pytest.mark.slow  # importing the concrete classes imports torch and diffusers
 

@@ -17,7 +17,7 @@ from contracts.errors import ModelError
 from controller.regeneration import RegenerationSettings, run_settings
 from flows.cli import main
 from flows.commands.regenerate import resume_command
-from flows.profiles import load_profile
+from flows.profiles.loading import load_profile
 
 PLAIN = ["--no-prefect", "--seed", "7"]
 

@@ -14,9 +14,9 @@ from test_report import Page
 from contracts.errors import ModelError
 from contracts.records import Diagnosis
 from flows.cli import main
-from flows.diagnosing import Examined, Failed, examine, picture_paths, unique_stems
-from flows.overview import Overview
-from flows.pictures import shrunk
+from flows.files.pictures import shrunk
+from flows.jobs.diagnosing import Examined, Failed, examine, picture_paths, unique_stems
+from flows.pages.overview import Overview
 
 
 class Scripted:
@@ -136,7 +136,7 @@ def test_a_failing_batch_costs_only_the_picture_that_fails(tmp_path) -> None:
 
 
 def test_large_pictures_close_a_batch_early(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("flows.diagnosing.PIXELS_AT_ONCE", 150)
+    monkeypatch.setattr("flows.jobs.diagnosing.PIXELS_AT_ONCE", 150)
     for number in range(3):
         Pillow.new("RGB", (8, 8), "gray").save(tmp_path / f"{number}.png")
     defender = Scripted()
@@ -166,7 +166,7 @@ def test_the_page_is_whole_and_escapes_names(tmp_path) -> None:
 
 
 def test_a_large_folder_shows_small_pictures_only(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("flows.overview.DETAILED", 1)
+    monkeypatch.setattr("flows.pages.overview.DETAILED", 1)
     overview = Overview(2)
     for number in range(2):
         overview.add(Examined(Path(f"{number}.png"), picture(number), Diagnosis((finding(),), None, "")))

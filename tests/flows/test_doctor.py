@@ -9,7 +9,7 @@ from scripted_server import send
 
 from flows import health
 from flows.cli import main
-from flows.profiles import BUNDLED, bundled_profiles
+from flows.profiles.loading import BUNDLED, bundled_profiles
 
 TEXT = (BUNDLED / "tabletop.toml").read_text(encoding="utf-8")
 

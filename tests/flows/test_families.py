@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from contracts.errors import InvalidInput
 from flows.cli import main
-from flows.profiles import BUNDLED
+from flows.profiles.loading import BUNDLED
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -157,6 +157,6 @@ def test_a_steps_option_out_of_range_is_one_line(capsys):
     assert main(["regenerate", "a cone", "--steps", "0"]) == 1
     assert "--steps is 0" in capsys.readouterr().err
     with pytest.raises(InvalidInput):
-        from flows.profiles import changed_generator, load_profile
+        from flows.profiles.loading import changed_generator, load_profile
 
         changed_generator(load_profile("tabletop"), {"height": 0})

@@ -13,8 +13,8 @@ from red_squares import assemble, flawed, picture, square_tools
 
 from contracts.errors import InvalidInput
 from flows.cli import main
-from flows.inpainting_jobs import InpaintingJob, make_job, requests_for, unique_stems
-from flows.profiles import load_profile
+from flows.jobs.inpainting import InpaintingJob, make_job, requests_for, unique_stems
+from flows.profiles.loading import load_profile
 
 SQUARES = ((4, 4, 8, 8), (20, 20, 26, 25))
 PLAIN = ["--no-prefect", "--dilate", "1", "--feather", "1", "--candidates", "2"]

@@ -9,8 +9,8 @@ import re
 import pytest
 
 from contracts.errors import InvalidInput
-from flows.jobs import Job, check_prompts, check_run_id, make_job, new_run_id, run_ids, slug
-from flows.profiles import load_profile
+from flows.jobs.regeneration import Job, check_prompts, check_run_id, make_job, new_run_id, run_ids, slug
+from flows.profiles.loading import load_profile
 
 MOMENT = datetime.datetime(2026, 11, 21, 7, 15, 2, tzinfo=datetime.UTC)
 

@@ -6,8 +6,8 @@ from scripted_server import chat, problem
 from contracts.errors import CheckpointError, InvalidInput, ModelError
 from flows.cli import main
 from flows.language_models import LOCAL_OUTPUT_TOKENS, OUTPUT_TOKENS, local_chat, price_given, remote_chat
-from flows.language_profile import ModifierProfile
-from flows.profiles import DefenderProfile, changed, changed_modifier, load_profile
+from flows.profiles.language import ModifierProfile
+from flows.profiles.loading import DefenderProfile, changed, changed_modifier, load_profile
 from servers.budget import Price
 
 RULES = ModifierProfile(kind="rules", lexicon="tabletop")

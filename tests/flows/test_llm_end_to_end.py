@@ -13,7 +13,7 @@ from controller.modifiers import RuleBasedModifier
 from controller.revision_rules import broken_rules
 from flows.cli import main
 from flows.language_models import local_chat
-from flows.language_profile import ModifierProfile
+from flows.profiles.language import ModifierProfile
 from prompts import load_lexicon
 from prompts.words import load_words
 from servers.budget import Meter

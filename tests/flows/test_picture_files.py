@@ -9,7 +9,7 @@ from PIL import ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from contracts.errors import InvalidInput
-from flows.picture_files import FORMATS, read_mask, read_picture, write_mask, write_result
+from flows.files.picture_files import FORMATS, read_mask, read_picture, write_mask, write_result
 
 SHAPE = (6, 9)
 RGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 from contracts.errors import InvalidInput
 from defender.image_files import read_image
-from flows.pictures import anchor, color_of, marked, mask_overlay, shown_size, thumbnail_uri
+from flows.files.pictures import anchor, color_of, marked, mask_overlay, shown_size, thumbnail_uri
 
 
 @pytest.mark.parametrize(

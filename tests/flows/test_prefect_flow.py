@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from contracts.errors import LegionError, ModelError, RemoteError
-from flows.jobs import execute, make_job
-from flows.profiles import load_profile
+from flows.jobs.regeneration import execute, make_job
+from flows.profiles.loading import load_profile
 from flows.settings import prepare_prefect
 from memory_bank import open_memory_bank
 

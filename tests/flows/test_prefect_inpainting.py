@@ -6,8 +6,8 @@ import pytest
 from PIL import Image as Pillow
 from red_squares import assemble, picture, square_tools
 
-from flows.inpainting_jobs import execute, make_job, requests_for
-from flows.profiles import load_profile
+from flows.jobs.inpainting import execute, make_job, requests_for
+from flows.profiles.loading import load_profile
 from flows.settings import prepare_prefect
 from memory_bank import open_memory_bank
 

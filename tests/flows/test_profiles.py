@@ -8,7 +8,7 @@ import pytest
 
 from contracts.errors import InvalidInput
 from controller.checkpoints import hub_name
-from flows.profiles import (
+from flows.profiles.loading import (
     BUNDLED,
     available_profiles,
     bundled_profiles,

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from scripted_server import send
 
 from flows.cli import main
-from flows.profiles import BUNDLED
+from flows.profiles.loading import BUNDLED
 
 pytestmark = pytest.mark.slow
 

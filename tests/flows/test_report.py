@@ -10,7 +10,7 @@ import pytest
 from flow_samples import sample_run
 
 from contracts.records import Diagnosis, Run
-from flows.report import flat_settings, render_report, write_report
+from flows.pages.report import flat_settings, render_report, write_report
 
 VOID = {"meta", "img", "br", "line", "circle", "polyline"}
 

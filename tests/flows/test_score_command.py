@@ -15,7 +15,7 @@ from contracts.errors import InvalidInput
 from contracts.records import Score
 from flows.cli import main
 from flows.commands.score import chosen_scorers, prompt_per_image
-from flows.profiles import load_profile
+from flows.profiles.loading import load_profile
 
 PROFILE = load_profile("tabletop")
 

@@ -12,7 +12,7 @@ from defender.config import SamConfig
 from defender.sam import GroundingEncoder
 from flows import assemble
 from flows.cli import main
-from flows.profiles import BUNDLED
+from flows.profiles.loading import BUNDLED
 
 pytestmark = pytest.mark.slow
 

@@ -13,11 +13,18 @@ from hypothesis import strategies as st
 from contracts.records import Revision, Round, Usage
 from controller.regeneration import STEPS
 from controller.steps import StepFinished
-from flows.charts import Point, curve, nice_ticks
-from flows.console import difference_text, note_unknown, share_done
-from flows.gallery import gallery, gallery_key, plain
+from flows.pages.charts import Point, curve, nice_ticks
+from flows.pages.gallery import gallery, gallery_key, plain
 from flows.settings import prepare_prefect
-from flows.wording import listed, outcome, reason_words, revision_words, verdict_words, word_difference
+from flows.terminal.console import difference_text, note_unknown, share_done
+from flows.terminal.wording import (
+    listed,
+    outcome,
+    reason_words,
+    revision_words,
+    verdict_words,
+    word_difference,
+)
 
 
 @given(st.text("ab ,", max_size=30), st.text("ab ,", max_size=30))

@@ -13,10 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from contracts.records import Finding, Image, Round, Run
 from contracts.scores import difference
-from flows.charts import Point, curve
-from flows.output import ImageLoader, score_table
-from flows.pictures import anchor, color_of, mask_overlay, shown, shown_size, webp_uri
-from flows.wording import (
+from flows.files.output import ImageLoader, score_table
+from flows.files.pictures import anchor, color_of, mask_overlay, shown, shown_size, webp_uri
+from flows.pages.charts import Point, curve
+from flows.terminal.wording import (
     count,
     origin_words,
     outcome,

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from contracts.records import CATEGORIES
-from flows.diagnosing import Examined, Failed
-from flows.pictures import marked, shrunk, thumbnail_uri
-from flows.report import installed_versions, page_template, picture_view
-from flows.wording import count, origin_words
+from flows.files.pictures import marked, shrunk, thumbnail_uri
+from flows.jobs.diagnosing import Examined, Failed
+from flows.pages.report import installed_versions, page_template, picture_view
+from flows.terminal.wording import count, origin_words
 
 TEMPLATE = "overview.html.j2"
 DETAILED = 300

@@ -17,10 +17,10 @@ from controller.prompt_rules import clean_prompt
 from controller.regions import RegionSettings
 from controller.steps import StepRunner, call_step, chunks, ignore
 from defender.image_files import image_files
-from flows import keeping
-from flows.jobs import Listener, run_ids, slug
-from flows.picture_files import PictureFile, read_mask, read_picture
-from flows.profiles import Profile
+from flows.files.picture_files import PictureFile, read_mask, read_picture
+from flows.jobs import keeping
+from flows.jobs.regeneration import Listener, run_ids, slug
+from flows.profiles.loading import Profile
 
 LOCKSTEP = 32
 """Pictures that are worked on together. More would only fill the memory: no result depends on it."""

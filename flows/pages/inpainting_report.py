@@ -13,12 +13,12 @@ from PIL import Image as Pillow
 from contracts.records import Candidate, Diagnosis, Image, LeftOut, Repair, Round, Run
 from controller.compositing import SourceMap, composite
 from controller.inpainting import source_map
-from flows.inpainting_console import found_words
-from flows.inpainting_output import plan_overlay
-from flows.output import ImageLoader, score_table
-from flows.pictures import color_of, mask_overlay, shown, shown_size, webp_uri
-from flows.report import LONG_BATCH, flat_settings, installed_versions, page_template
-from flows.wording import (
+from flows.files.inpainting_output import plan_overlay
+from flows.files.output import ImageLoader, score_table
+from flows.files.pictures import color_of, mask_overlay, shown, shown_size, webp_uri
+from flows.pages.report import LONG_BATCH, flat_settings, installed_versions, page_template
+from flows.terminal.inpainting import found_words
+from flows.terminal.wording import (
     area_words,
     count,
     repair_outcome,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from flows.console import out
+from flows.terminal.console import out
 
 
 def print_table(title: str, head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:

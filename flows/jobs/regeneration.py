@@ -22,8 +22,8 @@ from controller.regeneration import (
     regenerate,
 )
 from controller.steps import StepRunner, call_step, ignore
-from flows import keeping
-from flows.profiles import Profile
+from flows.jobs import keeping
+from flows.profiles.loading import Profile
 from flows.settings import MAX_BATCH, MAX_ROUNDS
 
 Listener = Callable[[Any], None]

@@ -10,7 +10,7 @@ from contracts.errors import InvalidInput, LegionError, ModelError
 from contracts.protocols import Defender
 from contracts.records import Diagnosis, Image
 from defender.image_files import SUFFIXES, image_files, read_image
-from flows.wording import origin_words
+from flows.terminal.wording import origin_words
 
 PIXELS_AT_ONCE = 64_000_000
 """A batch is closed early where its pictures hold more: large ones would fill the memory together."""

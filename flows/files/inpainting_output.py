@@ -14,9 +14,9 @@ from PIL import Image as Pillow
 from contracts.records import Candidate, Finding, Image, LeftOut, RegionPlan, Repair, Round, Run
 from controller.compositing import SourceMap
 from controller.inpainting import Preview, source_map
-from flows.output import ImageLoader, score_table, write_findings
-from flows.picture_files import PictureFile, write_layer, write_mask, write_result
-from flows.pictures import marked, mask_overlay, shown, shown_size
+from flows.files.output import ImageLoader, score_table, write_findings
+from flows.files.picture_files import PictureFile, write_layer, write_mask, write_result
+from flows.files.pictures import marked, mask_overlay, shown, shown_size
 
 
 def write_repair(

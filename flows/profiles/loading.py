@@ -18,12 +18,12 @@ from pydantic_core import PydanticCustomError
 from contracts.errors import InvalidInput
 from controller.checkpoints import hub_name
 from defender.tiling import MAX_ZOOM
-from flows.generator_profile import GeneratorProfile, with_changes
-from flows.inpainting_profile import InpaintingProfile
-from flows.language_profile import LanguageModelSection, ModifierProfile
+from flows.profiles.generator import GeneratorProfile, with_changes
+from flows.profiles.inpainting import InpaintingProfile
+from flows.profiles.language import LanguageModelSection, ModifierProfile
 from flows.settings import CHECKOUT, MAX_BATCH, MAX_ROUNDS
 
-BUNDLED = Path(__file__).resolve().parent / "profiles"
+BUNDLED = Path(__file__).resolve().parent / "bundled"
 
 
 class _Section(BaseModel):

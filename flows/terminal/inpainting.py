@@ -10,8 +10,8 @@ from rich.text import Text
 from contracts.records import Finding, LeftOut, RegionPlan, Repair, Run, bounding_box
 from controller.inpainting import STEPS, Preview
 from controller.steps import StepFinished
-from flows.console import DETAILED_RUNS, STYLES, out
-from flows.wording import area_words, count, repair_outcome, repair_reason, repair_words, title_of
+from flows.terminal.console import DETAILED_RUNS, STYLES, out
+from flows.terminal.wording import area_words, count, repair_outcome, repair_reason, repair_words, title_of
 
 _STYLES = {"repaired": STYLES["accepted"], **STYLES}
 

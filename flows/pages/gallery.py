@@ -8,9 +8,9 @@ import re
 from PIL import Image as Pillow
 
 from contracts.records import Repair, Round, Run
-from flows.output import ImageLoader, score_table
-from flows.pictures import marked, thumbnail_uri
-from flows.wording import (
+from flows.files.output import ImageLoader, score_table
+from flows.files.pictures import marked, thumbnail_uri
+from flows.terminal.wording import (
     count,
     outcome,
     reason_words,

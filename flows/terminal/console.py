@@ -23,10 +23,10 @@ from rich.text import Text
 from contracts.records import Diagnosis, Round, Run
 from controller.regeneration import STEPS
 from controller.steps import Event, StepFinished, StepStarted
-from flows.diagnosing import Row
-from flows.output import score_table
-from flows.replaying import Compared
-from flows.wording import (
+from flows.files.output import score_table
+from flows.jobs.diagnosing import Row
+from flows.jobs.replaying import Compared
+from flows.terminal.wording import (
     count,
     listed,
     origin_words,

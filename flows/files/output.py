@@ -13,8 +13,8 @@ from PIL import Image as Pillow
 
 from contracts.errors import InvalidInput
 from contracts.records import Diagnosis, Finding, Image, Round, Run
-from flows.pictures import marked
-from flows.provenance import short_form, write_chain, write_picture
+from flows.files.pictures import marked
+from flows.files.provenance import short_form, write_chain, write_picture
 
 ImageLoader = Callable[[str], Image]
 """Digest -> picture; the memory bank's `image`."""

@@ -1,0 +1,1 @@
+"""What people look at afterwards: self-contained HTML pages, and the gallery in Markdown."""
