@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
 from tabletop.data import PairSet
+from tabletop.tensors import as_pictures, pixels
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
 SCHEDULE = Schedule(
@@ -43,16 +44,6 @@ def build_model() -> AutoencoderKL:
     with torch.no_grad():  # start almost without sampling noise, or the colors are never learned
         model.quant_conv.bias[4:].fill_(-6.0)
     return model
-
-
-def pixels(images: np.ndarray) -> torch.Tensor:
-    """uint8 (N, H, W, 3) -> float (N, 3, H, W) in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def images(x: torch.Tensor) -> np.ndarray:
-    """float (N, 3, H, W) in -1..1 -> uint8 (N, H, W, 3)."""
-    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 
 def train_autoencoder(
@@ -94,7 +85,7 @@ def encode(model: AutoencoderKL, pictures: np.ndarray, batch: int = 250) -> torc
 
 @torch.no_grad()
 def decode(model: AutoencoderKL, latents: torch.Tensor, batch: int = 250) -> np.ndarray:
-    return np.concatenate([images(model.decode(z).sample) for z in latents.split(batch)])
+    return np.concatenate([as_pictures(model.decode(z).sample) for z in latents.split(batch)])
 
 
 def reconstruct(model: AutoencoderKL, pictures: np.ndarray) -> np.ndarray:

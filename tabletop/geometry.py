@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -29,6 +30,7 @@ from contracts.records import Mask
 from tabletop import data
 from tabletop.flaws import STRUCTURE, Pair
 from tabletop.scenes import SHAPES, Shape
+from tabletop.tensors import pixels
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
 SCHEDULE = Schedule(steps=700, learning_rate=3e-3, seed=81, warmup=50, weight_decay=0.01, ema_decay=0.995)
@@ -133,11 +135,7 @@ class GeometryCheck:
 
     def fits(self, pictures: NDArray[np.uint8], shapes: Sequence[Sequence[Shape]]) -> list[list[Fit]]:
         """For each picture, the fit of each solid that should be there, from left to right."""
-        masks = cut(self.cutter, pictures)
-        return [
-            [self._fit(gray(picture), mask[k], shape) for k, shape in enumerate(wanted)]
-            for picture, mask, wanted in zip(pictures, masks, shapes, strict=True)
-        ]
+        return self._fits(pictures, cut(self.cutter, pictures), shapes)
 
     def misshapen(
         self, pictures: NDArray[np.uint8], shapes: Sequence[Sequence[Shape]]
@@ -145,14 +143,14 @@ class GeometryCheck:
         """For each picture, the masks of its solids, empty where a solid keeps its bounds; None where a solid
         that should be there was not found.
         """
-        masks = cut(self.cutter, pictures) > 0.5
+        covers = cut(self.cutter, pictures)
         result: list[list[Mask] | None] = []
-        for fits, mask, wanted in zip(self.fits(pictures, shapes), masks, shapes, strict=True):
+        for fits, cover, wanted in zip(self._fits(pictures, covers, shapes), covers, shapes, strict=True):
             if any(fit.outline == 0 for fit in fits):
                 result.append(None)
                 continue
             bad = [not self.sound([fit], [shape]) for fit, shape in zip(fits, wanted, strict=True)]
-            result.append([mask[k] & bad[k] for k in range(len(wanted))])
+            result.append([(cover[k] > 0.5) & bad[k] for k in range(len(wanted))])
         return result
 
     def sound(self, fits: Sequence[Fit], shapes: Sequence[Shape]) -> bool:
@@ -162,10 +160,29 @@ class GeometryCheck:
             for fit, shape in zip(fits, shapes, strict=True)
         )
 
+    @cached_property
+    def _scaled(self) -> dict[Shape, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """The renders, 0..1."""
+        return {
+            shape: (outlines.astype(np.float32) / 255, shadings.astype(np.float32) / 255)
+            for shape, (outlines, shadings) in self.renders.items()
+        }
+
+    def _fits(
+        self,
+        pictures: NDArray[np.uint8],
+        covers: NDArray[np.float32],
+        shapes: Sequence[Sequence[Shape]],
+    ) -> list[list[Fit]]:
+        return [
+            [self._fit(gray(picture), cover[k], shape) for k, shape in enumerate(wanted)]
+            for picture, cover, wanted in zip(pictures, covers, shapes, strict=True)
+        ]
+
     def _fit(self, brightness: NDArray[np.float32], mask: NDArray[np.float32], shape: Shape) -> Fit:
         if mask.sum() < MINIMUM_PIXELS:
             return Fit(0.0, 0.0)
-        outlines, shadings = (values.astype(np.float32) / 255 for values in self.renders[shape])
+        outlines, shadings = self._scaled[shape]
         outline, shading = standard(brightness, mask)
         overlap = np.minimum(outlines, outline).sum((1, 2)) / np.maximum(outlines, outline).sum((1, 2))
         best = np.argsort(overlap)[::-1][:CANDIDATES]
@@ -253,7 +270,7 @@ def standard(
 @torch.no_grad()
 def cut(cutter: Cutter, pictures: NDArray[np.uint8], batch: int = 100) -> NDArray[np.float32]:
     """(N, 64, 64, 3) -> (N, 2, 64, 64): how likely each pixel belongs to the left and to the right solid."""
-    parts = [cutter(_pixels(pictures[i : i + batch])).sigmoid() for i in range(0, len(pictures), batch)]
+    parts = [cutter(pixels(pictures[i : i + batch])).sigmoid() for i in range(0, len(pictures), batch)]
     return torch.cat(parts).numpy()
 
 
@@ -266,7 +283,7 @@ def train_cutter(
 
     def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, Metrics]:
         index = rng.integers(len(pictures), size=BATCH)
-        x = _pixels(pictures[index]) * float(rng.uniform(0.92, 1.08))
+        x = pixels(pictures[index]) * float(rng.uniform(0.92, 1.08))
         x = x + 0.03 * float(rng.random()) * torch.from_numpy(rng.standard_normal(x.shape, np.float32))
         target = torch.from_numpy(covers[index])
         logits = model(x)
@@ -305,10 +322,6 @@ def _correlation(a: NDArray[np.float32], b: NDArray[np.float32], weight: NDArray
     db = b - float((b * weight).sum()) / total
     power = float((da * da * weight).sum() * (db * db * weight).sum())
     return float((da * db * weight).sum()) / float(np.sqrt(power) + 1e-9)
-
-
-def _pixels(pictures: NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _convolutions(inside: int, outside: int) -> nn.Sequential:

@@ -21,6 +21,7 @@ from contracts.errors import CheckpointError
 from contracts.records import CATEGORIES
 from tabletop.data import PairSet
 from tabletop.scenes import ATTRIBUTE_SIZES, attributes
+from tabletop.tensors import pixels
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
 SCHEDULE = Schedule(steps=2_400, learning_rate=2e-3, seed=51, warmup=100, weight_decay=0.02, ema_decay=0.998)
@@ -143,7 +144,7 @@ def train_judge(
 
 def _augmented(images: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
     """Slightly other brightness and a little noise: generated pictures are never quite renders."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x = pixels(images)
     n = len(images)
     gain = torch.from_numpy(rng.uniform(0.93, 1.07, (n, 1, 1, 1)).astype(np.float32))
     noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32))
@@ -173,11 +174,7 @@ def judge(model: JudgeNetwork, images: np.ndarray, batch: int = 250) -> Opinion:
     """Opinion on uint8 pictures (N, 64, 64, 3)."""
     outputs: list[list[torch.Tensor]] = []
     for i in range(0, len(images), batch):
-        x = (
-            torch.from_numpy(np.ascontiguousarray(images[i : i + batch])).permute(0, 3, 1, 2).float() / 127.5
-            - 1
-        )
-        outputs.append(model(x))
+        outputs.append(model(pixels(images[i : i + batch])))
     *classes, flaws = (torch.cat([o[k] for o in outputs]) for k in range(len(_SIZES)))
     shape, color, surface, second_shape, second_color = (logits.argmax(1).numpy() for logits in classes)
     return Opinion(shape, color, surface, second_shape, second_color, flaws.sigmoid().numpy())
