@@ -163,9 +163,9 @@ class GeometryCheck:
     @cached_property
     def _scaled(self) -> dict[Shape, tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """The renders, 0..1."""
+        unit = np.float32(1 / 255)
         return {
-            shape: (outlines.astype(np.float32) / 255, shadings.astype(np.float32) / 255)
-            for shape, (outlines, shadings) in self.renders.items()
+            shape: (outlines * unit, shadings * unit) for shape, (outlines, shadings) in self.renders.items()
         }
 
     def _fits(
