@@ -137,6 +137,22 @@ def train_generator(args: argparse.Namespace) -> None:
         (folder / inputs.FINISHED).touch()
 
 
+def train_inpainter(args: argparse.Namespace) -> None:
+    """The inpainting model; starts as the generator."""
+    from controller.generators.diffusers_inpainting import DiffusersInpainter
+    from tabletop import cards, inpainter
+
+    schedule = replace(inpainter.SCHEDULE, max_seconds=args.max_seconds)
+    parts = inpainter.load_parts(args.weights / "generator")
+    pairs = data.load("train", None, args.data)
+    unet, outcome = inpainter.train_inpainter(pairs, parts, args.build / "inpainter", schedule)
+    if outcome.finished:
+        inpainter.save(unet, parts, args.weights / "inpainter")
+        painter = DiffusersInpainter.load(args.weights / "inpainter", batch_size=25, exact=False)
+        figures = inpainter.evaluate(painter, data.load("validation", 200, args.data))
+        cards.write("inpainter", args.weights / "inpainter", schedule, outcome, len(pairs), figures)
+
+
 def train_defender(args: argparse.Namespace) -> None:
     """The small LEGION; its last stage needs the generator's pictures and is left out until there is one."""
     from tabletop import cards
@@ -183,6 +199,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "scorer": train_scorer,
     "geometry": train_geometry,
     "generator": train_generator,
+    "inpainter": train_inpainter,
     "judge": train_judge,
     "defender": train_defender,
 }

@@ -1,0 +1,81 @@
+"""The inpainter's training: what it is shown, and that it starts as the generator."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from contracts.records import InpaintRequest
+from controller.generators.diffusers_inpainting import DiffusersInpainter
+from tabletop import inpainter
+from tabletop.data import PairSet, _facts, _packed_masks, stack
+from tabletop.flaws import render_pair
+from tabletop.training import WEIGHTS
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    made = [render_pair(seed, objects=1 + seed % 2) for seed in range(12)]
+    return PairSet(
+        stack([p.clean for p in made]),
+        stack([p.flawed for p in made]),
+        np.stack([_packed_masks(p, 64) for p in made]),
+        [_facts(p) for p in made],
+    )
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return inpainter.load_parts(WEIGHTS / "generator")
+
+
+def test_the_hole_always_hides_clean_pixels(pairs):
+    rng = np.random.default_rng(0)
+    seen_flawed = 0
+    for i in range(len(pairs)):
+        for _ in range(20):
+            picture, hole, flawed = inpainter._example(pairs, i, rng)
+            assert 0 < hole.mean() < 1
+            assert (picture[hole] == pairs.clean[i][hole]).all()
+            assert (hole.reshape(16, 4, 16, 4).any((1, 3)) == hole.reshape(16, 4, 16, 4).all((1, 3))).all()
+            around = (picture != pairs.clean[i]).any()
+            assert around or not flawed.any()
+            seen_flawed += int(flawed.any())
+    assert seen_flawed
+
+
+def test_a_hole_around_a_flaw_hides_all_of_it(pairs):
+    rng = np.random.default_rng(1)
+    for i in range(len(pairs)):
+        for mask in pairs.mask(i):
+            if mask.any():
+                assert inpainter.draw_hole(mask, 64, rng)[mask].all()
+
+
+def test_it_starts_as_the_generator(parts):
+    narrow = parts[0]
+    wide = inpainter.widened(narrow)
+    x, told, t = torch.randn(2, 4, 16, 16), torch.randn(2, 24, 128), torch.tensor([10, 700])
+    with torch.no_grad():
+        first = narrow(x, t, encoder_hidden_states=told).sample
+        second = wide(torch.cat([x, torch.randn(2, 5, 16, 16)], 1), t, encoder_hidden_states=told).sample
+    assert torch.allclose(first, second, atol=1e-5)
+
+
+def test_what_was_trained_paints_behind_the_protocol(pairs, parts, tmp_path):
+    schedule = replace(inpainter.SCHEDULE, steps=2, log_every=1)
+    unet, outcome = inpainter.train_inpainter(pairs, parts, tmp_path / "build", schedule)
+    assert outcome.finished
+    assert unet.conv_in.weight[:, 4:].abs().max() > 0
+    inpainter.save(unet, parts, tmp_path / "inpainter")
+    painter = DiffusersInpainter.load(tmp_path / "inpainter", steps=2)
+    hole = np.zeros((64, 64), bool)
+    hole[20:40, 20:40] = True
+    filled = painter.inpaint([InpaintRequest(pairs.flawed[0], hole, "a red cone", 3)])[0]
+    assert filled.shape == (64, 64, 3)
+    figures = inpainter.evaluate(painter, pairs)
+    assert figures["PSNR in the hole, flawed (dB)"] > 5
+    assert 0 <= figures["filled nearer to the truth"] <= 1
