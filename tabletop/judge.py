@@ -24,7 +24,7 @@ from tabletop.scenes import ATTRIBUTE_SIZES, attributes
 from tabletop.tensors import pixels
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
-SCHEDULE = Schedule(steps=2_400, learning_rate=2e-3, seed=51, warmup=100, weight_decay=0.02, ema_decay=0.998)
+SCHEDULE = Schedule(steps=3_000, learning_rate=2e-3, seed=51, warmup=100, weight_decay=0.02, ema_decay=0.998)
 BATCH = 48
 PAIRS = 10_000
 PAINTED_SHARE = 0.25

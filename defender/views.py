@@ -1,0 +1,87 @@
+"""Other views of annotated pictures: closer, and with the subject elsewhere.
+
+A defender that has only seen one framing takes a cut-off or enlarged subject for a flaw, and finds less in
+the tiles of a larger picture (defender/tiling.py). A view is a window of the picture, enlarged to its size;
+no artifact is cut in two by its edge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from contracts.records import Finding
+from defender.datasets import Sample, Samples
+
+SMALLEST = 0.55
+"""Side of the smallest window, as a share of the picture's."""
+KEPT = 0.9
+"""An artifact of which at least this share is in the window is seen whole."""
+LOST = 0.02
+"""One of which at most this share is in the window is not seen."""
+TRIES = 6
+
+
+class Reframed:
+    """A data set of which some samples are seen in a window; an index always means the same view.
+
+    Pictures that are neighbors two by two (a clean and a flawed one of a scene) get the same window, where
+    it suits both. What a window changes is no longer told: whether the picture is a photograph (enlarging
+    blurs a decoder's trace), and the attributes.
+    """
+
+    def __init__(self, samples: Samples, share: float, seed: int) -> None:
+        self._samples, self._share, self._seed = samples, share, seed
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._samples[index]
+        rng = np.random.default_rng([self._seed, index // 2])
+        if rng.random() >= self._share:
+            return sample
+        for _ in range(TRIES):
+            seen = seen_in(sample, draw_window(rng, *sample.image.shape[:2]))
+            if seen is not None:
+                return seen
+        return sample
+
+
+Window = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels."""
+
+
+def draw_window(rng: np.random.Generator, height: int, width: int) -> Window:
+    """A window of the picture's proportions, anywhere in it."""
+    scale = rng.uniform(SMALLEST, 0.95)
+    high, wide = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
+    return left, top, left + wide, top + high
+
+
+def seen_in(sample: Sample, window: Window) -> Sample | None:
+    """The sample as seen in a window, at its picture's size; None if the window cuts through an artifact."""
+    left, top, right, bottom = window
+    size = sample.image.shape[1], sample.image.shape[0]
+    findings: list[Finding] = []
+    for finding in sample.findings:
+        inside = finding.mask[top:bottom, left:right]
+        share = inside.sum() / max(1, finding.mask.sum())
+        if LOST < share < KEPT:
+            return None
+        if share >= KEPT:
+            findings.append(replace(finding, mask=_resized(inside.astype(np.uint8) * 255, size) > 127))
+    return Sample(
+        _resized(sample.image[top:bottom, left:right], size),
+        tuple(findings),
+        None,
+        tuple(-1 for _ in sample.attributes),
+    )
+
+
+def _resized(values: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.asarray(Pillow.fromarray(values).resize(size, Pillow.Resampling.BICUBIC))
