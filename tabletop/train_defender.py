@@ -162,17 +162,17 @@ def train(
     samples: Samples = TabletopSamples(pairs, decoded)
     if paintings is not None:
         samples = Chained(samples, *[paintings[0]] * PAINTED_TIMES)
-    samples = Reframed(samples, VIEWS_SHARE, VIEWS_SEED)
+    views = Reframed(samples, VIEWS_SHARE, VIEWS_SEED)
     torch.manual_seed(plan.warm_up.seed)
     heads = VisionHeads(model, HEAD_SIZES)
     outcomes: dict[str, Outcome] = {}
     if not _restore(build / "warm-up.safetensors", model, heads):
-        outcomes["warm-up"] = pretrain_vision(model, heads, samples, collate, plan.warm_up, build)
+        outcomes["warm-up"] = pretrain_vision(model, heads, views, collate, plan.warm_up, build)
         if not outcomes["warm-up"].finished:
             return outcomes
         _keep(build / "warm-up.safetensors", model, heads)
     if not _restore(build / "stage-1.safetensors", model, heads):
-        outcomes["stage-1"] = train_stage1(model, samples, collate, plan.stage_1, build, heads=heads)
+        outcomes["stage-1"] = train_stage1(model, views, collate, plan.stage_1, build, heads=heads)
         if not outcomes["stage-1"].finished:
             return outcomes
         _keep(build / "stage-1.safetensors", model, heads)
