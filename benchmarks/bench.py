@@ -52,7 +52,7 @@ class Judged:
     @property
     def flawed(self) -> NDArray[np.bool_]:
         """(N,) whether any category is flawed."""
-        return self.flaws.any(axis=1)
+        return np.asarray(self.flaws.any(axis=1))
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -80,6 +80,10 @@ class Bench:
     def judged(self, pictures: NDArray[np.uint8]) -> Judged:
         """The judge's word on one picture per prompt."""
         return judged(self._judge, pictures, self.scenes)
+
+    def flaw_probability(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N,) the judge's probability of the likeliest flaw."""
+        return np.asarray(judge.judge(self._judge, pictures).flaws.max(axis=1))
 
 
 def judged(model: judge.JudgeNetwork, pictures: NDArray[np.uint8], scenes: Sequence[Scene]) -> Judged:

@@ -137,6 +137,15 @@ class GeometryCheck:
         """For each picture, the fit of each solid that should be there, from left to right."""
         return self._fits(pictures, cut(self.cutter, pictures), shapes)
 
+    def nearest_shape(self, picture: NDArray[np.uint8], solid: int = 0) -> Shape | None:
+        """The shape whose clean renders the left (0) or right (1) solid of a picture agrees with most; None
+        if there is no such solid. Says what is there without being told what was asked for.
+        """
+        cover, brightness = cut(self.cutter, picture[None])[0, solid], gray(picture)
+        fits = {shape: self._fit(brightness, cover, shape) for shape in SHAPES}
+        best = max(fits, key=lambda shape: fits[shape].outline + fits[shape].shading)
+        return best if fits[best].outline > 0 else None
+
     def misshapen(
         self, pictures: NDArray[np.uint8], shapes: Sequence[Sequence[Shape]]
     ) -> list[list[Mask] | None]:
