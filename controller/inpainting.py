@@ -25,7 +25,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from contracts.errors import InvalidInput, ModelError
-from contracts.protocols import Defender, Inpainter, MemoryBank, PromptModifier, Scorer
+from contracts.protocols import Inpainter, MemoryBank
 from contracts.records import (
     Candidate,
     Diagnosis,
@@ -63,6 +63,7 @@ from controller.steps import (
     RunFinished,
     Stepper,
     StepRunner,
+    Tools,
     call_step,
     check_batch_size,
     check_image,
@@ -118,31 +119,19 @@ class AsFound:
         return diagnosis.findings
 
 
-@dataclass(frozen=True)
-class InpaintingTools:
-    """The parts of the loop. Reporting scorers are recorded and never select."""
+@dataclass(frozen=True, kw_only=True)
+class InpaintingTools(Tools):
+    """The parts of the loop."""
 
     inpainter: Inpainter
-    defender: Defender
-    selection_scorer: Scorer
-    reporting_scorers: tuple[Scorer, ...]
-    modifier: PromptModifier
     gate: RegionGate
     aim: Aim = field(default_factory=AsFound)
-
-    @property
-    def scorers(self) -> tuple[Scorer, ...]:
-        """All scorers, the selecting one first."""
-        return (self.selection_scorer, *self.reporting_scorers)
 
     def describe(self) -> dict[str, object]:
         """What a record needs to know about every part."""
         return {
             "inpainter": dict(self.inpainter.describe()),
-            "defender": dict(self.defender.describe()),
-            "selection_scorer": dict(self.selection_scorer.describe()),
-            "reporting_scorers": [dict(scorer.describe()) for scorer in self.reporting_scorers],
-            "modifier": dict(self.modifier.describe()),
+            **super().describe(),
             "gate": dict(self.gate.describe()),
             "aim": self.aim.name,
         }

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from contracts.protocols import Defender, Generator, MemoryBank, PromptModifier, Scorer
+from contracts.protocols import Generator, MemoryBank
 from contracts.records import (
     Finding,
     GenerationRequest,
@@ -37,6 +37,7 @@ from controller.steps import (
     RunFinished,
     Stepper,
     StepRunner,
+    Tools,
     call_step,
     check_batch_size,
     check_image,
@@ -63,30 +64,15 @@ class Case:
     seed: int
 
 
-@dataclass(frozen=True)
-class RegenerationTools:
-    """The parts of the loop. Reporting scorers are recorded and never select."""
+@dataclass(frozen=True, kw_only=True)
+class RegenerationTools(Tools):
+    """The parts of the loop."""
 
     generator: Generator
-    defender: Defender
-    selection_scorer: Scorer
-    reporting_scorers: tuple[Scorer, ...]
-    modifier: PromptModifier
-
-    @property
-    def scorers(self) -> tuple[Scorer, ...]:
-        """All scorers, the selecting one first."""
-        return (self.selection_scorer, *self.reporting_scorers)
 
     def describe(self) -> dict[str, object]:
         """What a record needs to know about every part."""
-        return {
-            "generator": dict(self.generator.describe()),
-            "defender": dict(self.defender.describe()),
-            "selection_scorer": dict(self.selection_scorer.describe()),
-            "reporting_scorers": [dict(scorer.describe()) for scorer in self.reporting_scorers],
-            "modifier": dict(self.modifier.describe()),
-        }
+        return {"generator": dict(self.generator.describe()), **super().describe()}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from contracts.errors import InvalidInput, ModelError
-from contracts.protocols import Scorer
+from contracts.protocols import Defender, PromptModifier, Scorer
 from contracts.records import Diagnosis, Finding, Image, Score
 from controller.prompt_rules import clean_prompt
 
@@ -68,6 +68,30 @@ class RunFinished:
 
 
 Event: TypeAlias = StepStarted | StepFinished | RoundFinished | RunFinished
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """The parts that both loops have. Reporting scorers are recorded and never select."""
+
+    defender: Defender
+    selection_scorer: Scorer
+    reporting_scorers: tuple[Scorer, ...]
+    modifier: PromptModifier
+
+    @property
+    def scorers(self) -> tuple[Scorer, ...]:
+        """All scorers, the selecting one first."""
+        return (self.selection_scorer, *self.reporting_scorers)
+
+    def describe(self) -> dict[str, object]:
+        """What a record needs to know about every part."""
+        return {
+            "defender": dict(self.defender.describe()),
+            "selection_scorer": dict(self.selection_scorer.describe()),
+            "reporting_scorers": [dict(scorer.describe()) for scorer in self.reporting_scorers],
+            "modifier": dict(self.modifier.describe()),
+        }
 
 
 def call_step(_label: str, work: Callable[[], None]) -> None:

@@ -59,14 +59,7 @@ def regeneration_tools(profile_name: str, **painter: object) -> RegenerationTool
     generator. Raises InvalidInput and CheckpointError."""
     profile = _profile(profile_name, painter)
     generator = _generator(profile)
-    selection, *reporting = scorers(profile_name)
-    return RegenerationTools(
-        generator=generator,
-        defender=defender(profile_name),
-        selection_scorer=selection,
-        reporting_scorers=tuple(reporting),
-        modifier=_modifier(profile.modifier, generator),
-    )
+    return RegenerationTools(generator=generator, **_around(generator, profile_name, profile))
 
 
 def with_modifier(
@@ -167,15 +160,21 @@ def inpainting_tools(
     as for `regeneration_tools`. Raises InvalidInput and CheckpointError."""
     profile = _profile(profile_name, painter)
     inpainter = _inpainter(profile, steps, guidance_scale)
+    around = _around(inpainter, profile_name, profile)
+    limits = profile.inpainting.gate.model_dump()
+    gate = MeasuredGate(RegionGateSettings(around["selection_scorer"].name, **limits))
+    return InpaintingTools(inpainter=inpainter, gate=gate, **around)
+
+
+def _around(painter: Generator | Inpainter, profile_name: str, profile: Profile) -> dict[str, Any]:
+    """The parts that both loops have, for that painter."""
     selection, *reporting = scorers(profile_name)
-    return InpaintingTools(
-        inpainter=inpainter,
-        defender=defender(profile_name),
-        selection_scorer=selection,
-        reporting_scorers=tuple(reporting),
-        modifier=_modifier(profile.modifier, inpainter),
-        gate=MeasuredGate(RegionGateSettings(selection.name, **profile.inpainting.gate.model_dump())),
-    )
+    return {
+        "defender": defender(profile_name),
+        "selection_scorer": selection,
+        "reporting_scorers": tuple(reporting),
+        "modifier": _modifier(profile.modifier, painter),
+    }
 
 
 def _profile(name: str, painter: Mapping[str, object] | None = None) -> Profile:

@@ -71,8 +71,9 @@ class Tool:
 
 
 def run_regeneration(calls: list[str]) -> Run:
-    parts = [Tool(name, calls) for name in ("generator", "defender", "preference", "modifier")]
-    tools = RegenerationTools(parts[0], parts[1], parts[2], (), parts[3])
+    roles = {"generator": "generator", "defender": "defender", "selection_scorer": "preference"}
+    parts = {role: Tool(name, calls) for role, name in {**roles, "modifier": "modifier"}.items()}
+    tools = RegenerationTools(reporting_scorers=(), **parts)
     settings = RegenerationSettings(rounds=4, batch_size=1)
     bank = open_memory_bank()
     (run,) = regenerate([Case("killed", "a cone", 7)], tools, bank, settings)
