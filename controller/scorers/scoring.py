@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -19,7 +20,7 @@ REMEMBERED = 4096
 log = logging.getLogger(__name__)
 
 
-class BatchedScorer:
+class BatchedScorer(ABC):
     """A Scorer whose subclass says what a batch is worth. Not for several threads at once."""
 
     kind: str
@@ -93,9 +94,9 @@ class BatchedScorer:
             )
         return [float(value) for value in values]
 
+    @abstractmethod
     def _values(self, images: Sequence[Image], prompts: Sequence[str]) -> torch.Tensor:
         """float32 (N,): what each picture is worth."""
-        raise NotImplementedError
 
 
 def within(ids: Sequence[int], limit: int, name: str, prompt: str) -> list[int]:
