@@ -1,0 +1,143 @@
+"""What a program sends and gets, as the OpenAPI document shows it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.records import Category
+from contracts.seeds import MAX_SEED
+from controller.prompt_rules import MAX_CHARACTERS
+from flows.api.queue import State
+from flows.settings import MAX_CANDIDATES, MAX_ROUNDS
+
+MAX_SIDE = 2048
+MAX_STEPS = 200
+DIGEST_WORDS = "the digest of a picture that was sent, or the absolute path of a file in an allowed folder"
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class RegenerationAsked(_Asked):
+    """Paint a prompt, diagnose, improve the prompt, paint again."""
+
+    prompt: str = Field(
+        min_length=1,
+        max_length=MAX_CHARACTERS,
+        description="what to paint",
+        examples=["a red cone on a wooden table"],
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="same prompt and seed, same pictures")
+    rounds: int | None = Field(
+        None, ge=1, le=MAX_ROUNDS, description="rounds at most; the profile's if not given, and so below"
+    )
+    steps: int | None = Field(None, ge=1, le=MAX_STEPS, description="sampling steps")
+    guidance_scale: float | None = Field(None, ge=0, le=100, description="guidance of the sampling")
+    width: int | None = Field(None, ge=8, le=MAX_SIDE, description="of the pictures, in pixels")
+    height: int | None = Field(None, ge=8, le=MAX_SIDE, description="of the pictures, in pixels")
+
+
+class InpaintingAsked(_Asked):
+    """Find the flaws of a picture, repair them one by one, leave every other pixel alone."""
+
+    picture: str = Field(min_length=1, max_length=1024, description=DIGEST_WORDS)
+    prompt: str = Field(
+        "", max_length=MAX_CHARACTERS, description="what the picture shows; the defender's words if empty"
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="same picture and seed, same result")
+    mask: str | None = Field(
+        None, min_length=1, max_length=1024, description=f"repaint exactly what is white: {DIGEST_WORDS}"
+    )
+    protect: str | None = Field(
+        None, min_length=1, max_length=1024, description=f"never touch what is white: {DIGEST_WORDS}"
+    )
+    rounds: int | None = Field(None, ge=1, le=MAX_ROUNDS, description="the profile's if not given; so below")
+    candidates: int | None = Field(None, ge=1, le=MAX_CANDIDATES, description="paintings of each region")
+    tries: int | None = Field(None, ge=1, le=MAX_ROUNDS, description="rounds until a region is given up")
+    strength: float | None = Field(None, gt=0, le=1, description="how much is given up for noise")
+    steps: int | None = Field(None, ge=1, le=MAX_STEPS, description="sampling steps")
+    guidance_scale: float | None = Field(None, ge=0, le=100, description="guidance of the sampling")
+
+
+class PictureKept(BaseModel):
+    """A picture that was sent."""
+
+    picture: str = Field(description="sha256 of its bytes: its name in requests")
+    width: int
+    height: int
+    bytes: int
+
+
+class RoundShort(BaseModel):
+    """One round at a glance."""
+
+    index: int
+    prompt: str
+    findings: int | None = Field(description="how many flaws were found; null before the diagnosis")
+    scores: dict[str, float]
+    accepted: bool | None
+    reason: str | None
+
+
+class RunState(BaseModel):
+    """A run as it stands."""
+
+    run_id: str
+    kind: Literal["regeneration", "inpainting"]
+    state: State
+    prompt: str
+    seed: int
+    waiting: int | None = Field(description="runs before this one, while it is queued")
+    error: str | None = Field(description="why it failed")
+    submitted: str = Field(description="UTC, ISO 8601")
+    ended: str | None
+    rounds: list[RoundShort]
+    best: int | None = Field(description="the round whose picture is the result; null while there is none")
+    links: dict[str, str]
+
+
+class RunList(BaseModel):
+    """Runs, newest first."""
+
+    runs: list[RunState]
+    next: str | None = Field(description="where older ones are; null at the end")
+
+
+class FindingShown(BaseModel):
+    """One flaw."""
+
+    phrase: str
+    explanation: str
+    category: Category
+    confidence: float
+    box: tuple[int, int, int, int] = Field(description="left, top, right, bottom in pixels, half open")
+    area: float = Field(description="share of the picture, 0..1")
+    mask: str = Field(description="where its mask is")
+
+
+class RoundWhole(RoundShort):
+    """One round with all that was found."""
+
+    seed: int
+    found: list[FindingShown]
+    picture: str | None = Field(description="where its picture is")
+    seconds: dict[str, float]
+
+
+class Health(BaseModel):
+    """Is the server well?"""
+
+    status: Literal["ok"]
+    profile: str
+    queued: int
+    running: int
+
+
+class Refused(BaseModel):
+    """Why a request was not carried out."""
+
+    code: str = Field(description="for programs", examples=["queue_full"])
+    error: str = Field(description="one line for a person")

@@ -1,0 +1,135 @@
+"""What is refused before any of our code reads it: no token, pages of other sites, paths and bodies too long.
+
+Plain ASGI, so that streams pass through unread. Without a token (on loopback alone) a page in the user's own
+browser is the danger: it could reach the server too, so requests must name the server as it is, and must not
+come from another site.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+from flows.api.refusals import Refusal
+from flows.api.settings import is_loopback
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OPEN_PATHS = frozenset({"/v1/health"})
+MAX_PATH = 2048
+"""Characters of path and query together."""
+MAX_BODY = 65_536
+"""Bytes of a request that is no picture."""
+PICTURES_PATH = "/v1/pictures"
+
+
+class Guard:
+    """Lets through what may pass, and answers the rest itself."""
+
+    def __init__(self, app: App, token: str, picture_bytes: int) -> None:
+        self._app, self._token, self._picture_bytes = app, token, picture_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watched_send(message: MutableMapping[str, Any]) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            most = self._check(scope)
+            await self._app(scope, _counted(receive, most), watched_send)
+        except Refusal as refusal:
+            if started:
+                raise
+            await answer(refusal, send)
+
+    def _check(self, scope: Scope) -> int:
+        """The bytes that the body may have. Raises Refusal."""
+        headers = _headers(scope)
+        if len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"]) > MAX_PATH:
+            raise Refusal(414, "path_too_long", f"the address has more than {MAX_PATH:,} characters")
+        if not self._token:
+            _check_local(headers)
+        elif scope["path"] not in OPEN_PATHS and not self._may(headers.get("authorization", "")):
+            raise Refusal(
+                401,
+                "unauthorized",
+                "this server needs its token: send it as Authorization: Bearer TOKEN",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        most = self._picture_bytes if scope["path"] == PICTURES_PATH else MAX_BODY
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length[:20]) > most:
+            raise _too_large(most)
+        return most
+
+    def _may(self, header: str) -> bool:
+        scheme, _, token = header.partition(" ")
+        given, known = token.strip().encode("utf-8", "replace"), self._token.encode()
+        return scheme.lower() == "bearer" and hmac.compare_digest(given, known)
+
+
+async def answer(refusal: Refusal, send: Send) -> None:
+    """Send a refusal as the whole response."""
+    content = json.dumps(refusal.body()).encode()
+    headers = {
+        "Content-Type": "application/json",
+        "Content-Length": str(len(content)),
+        "Connection": "close",  # what is left of the body is not read
+        **refusal.headers,
+    }
+    await send(
+        {
+            "type": "http.response.start",
+            "status": refusal.status,
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        }
+    )
+    await send({"type": "http.response.body", "body": content})
+
+
+def _counted(receive: Receive, most: int) -> Receive:
+    """The same body, but not more than `most` bytes of it, whatever its headers said."""
+    seen = 0
+
+    async def counted() -> MutableMapping[str, Any]:
+        nonlocal seen
+        message = await receive()
+        if message["type"] == "http.request":
+            seen += len(message.get("body", b""))
+            if seen > most:
+                raise _too_large(most)
+        return message
+
+    return counted
+
+
+def _check_local(headers: dict[str, str]) -> None:
+    """Raises Refusal for a request by another name than loopback's, or by a page of another site."""
+    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    if not is_loopback(host):
+        raise Refusal(
+            403, "foreign_host", "without a token this server answers to 127.0.0.1 and localhost alone"
+        )
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != headers.get("host", ""):
+        raise Refusal(403, "foreign_page", "pages of other sites may not use this server")
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _too_large(most: int) -> Refusal:
+    return Refusal(413, "too_large", f"the body may have {most:,} bytes")
