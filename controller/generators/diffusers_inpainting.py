@@ -149,8 +149,8 @@ class DiffusersInpainter:
     @torch.inference_mode()
     def _paint(self, requests: Sequence[InpaintRequest]) -> list[Image]:
         pipeline = self.pipeline
-        for request in requests:
-            pipelines.say_what_is_not_read(self.name, self._readers, request.prompt)
+        for prompt in dict.fromkeys(request.prompt for request in requests):
+            pipelines.say_what_is_not_read(self.name, self._readers, prompt)
         height, width = requests[0].mask.shape
         # Models made for inpainting alone do not all have a strength.
         strength = {"strength": requests[0].strength} if pipelines.takes(pipeline, "strength") else {}

@@ -110,8 +110,8 @@ class DiffusersGenerator:
     @torch.inference_mode()
     def _paint(self, requests: Sequence[GenerationRequest]) -> list[Image]:
         pipeline = self.pipeline
-        for request in requests:
-            pipelines.say_what_is_not_read(self.name, self._readers, request.prompt)
+        for prompt in dict.fromkeys(request.prompt for request in requests):
+            pipelines.say_what_is_not_read(self.name, self._readers, prompt)
         with pipelines.painting(self.name):
             result = pipeline(
                 prompt=[r.prompt for r in requests],
