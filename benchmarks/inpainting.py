@@ -38,11 +38,12 @@ from numpy.typing import NDArray
 
 from benchmarks import painting_cost
 from benchmarks.bench import WEIGHTS, Row, judged, show
-from benchmarks.repair_measures import Elsewhere, Outcome, Truth, UpstreamWords, Word, outcome
+from benchmarks.repair_measures import Outcome, Truth, UpstreamWords, Word, outcome
 from contracts.errors import InvalidInput, LegionError
 from contracts.intervals import Interval, bootstrap, ratio, resample
 from contracts.protocols import Inpainter, MemoryBank
 from contracts.records import CATEGORIES, Finding, Image, Run
+from controller.aims import Elsewhere
 from controller.generators.diffusers_inpainting import DiffusersInpainter
 from controller.generators.diffusers_pipeline import DiffusersGenerator
 from controller.inpainting import InpaintingCase, InpaintingSettings, InpaintingTools, inpaint

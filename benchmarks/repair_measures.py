@@ -6,10 +6,9 @@ if neither the defender finds anything that overlaps it nor the judge sees its c
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,6 @@ from contracts.records import (
     Run,
 )
 from controller import masks
-from controller.inpainting import Aim
 from controller.region_gate import KNOWN_INSIDE, KNOWN_IOU
 from tabletop.flaws import Pair
 
@@ -54,21 +52,6 @@ class Truth:
         if self.every_round or round_index == 1:
             return wanted
         return [f for f in wanted if any(overlap(d.mask, f.mask) for d in diagnosis.findings)]
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """An aim of the same masks in random places of the picture: equal in number, shape and area."""
-
-    inner: Aim
-    name = "elsewhere"
-
-    def findings(self, run_id: str, round_index: int, diagnosis: Diagnosis) -> Sequence[Finding]:
-        """The other aim's, each moved to a place of its own."""
-        seed = int.from_bytes(hashlib.sha256(f"{run_id}/{round_index}".encode()).digest()[:8], "big")
-        rng = np.random.default_rng(seed)
-        found = self.inner.findings(run_id, round_index, diagnosis)
-        return [replace(finding, mask=moved(finding.mask, rng)) for finding in found]
 
 
 @dataclass(frozen=True)
@@ -231,18 +214,6 @@ def ssim(picture: Image, truth: Image, mask: Mask) -> float:
     above = (2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)
     below = (mean_a**2 + mean_b**2 + _C1) * (var_a + var_b + _C2)
     return float((above / below)[mask].mean())
-
-
-def moved(mask: Mask, rng: np.random.Generator) -> Mask:
-    """The mask (H, W) at a random place where all of it fits."""
-    rows, columns = np.nonzero(mask)
-    result = np.zeros_like(mask)
-    if rows.size:
-        top, left = rows.min(), columns.min()
-        down = rng.integers(mask.shape[0] - (rows.max() - top))
-        right = rng.integers(mask.shape[1] - (columns.max() - left))
-        result[rows - top + down, columns - left + right] = True
-    return result
 
 
 def overlap(found: Mask, injected: Mask) -> bool:

@@ -10,21 +10,18 @@ import pytest
 from benchmarks.repair_measures import (
     IDENTICAL,
     Artifact,
-    Elsewhere,
     Kept,
     Outcome,
     Truth,
     UpstreamWords,
     Word,
     identical_outside,
-    moved,
     outcome,
     overlap,
     psnr,
     ssim,
 )
 from contracts.records import Diagnosis, Finding, RegionPlan, Repair, RevisionRequest, Round, Run
-from controller.inpainting import AsFound
 from tabletop.flaws import Pair, render_pair
 
 SHAPE = (24, 32)
@@ -74,29 +71,6 @@ def test_ssim_counts_the_mask_alone():
 
 
 # --- aims and words -----------------------------------------------------------------------------------
-
-
-def test_a_moved_mask_keeps_its_shape_and_stays_inside():
-    mask = box(1, 1, 9, 5) & ~box(3, 2, 5, 4)
-    places = set()
-    for seed in range(40):
-        other = moved(mask, np.random.default_rng(seed))
-        rows, columns = np.nonzero(other)
-        assert other.sum() == mask.sum()
-        assert np.array_equal(
-            other[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1], mask[1:5, 1:9]
-        )
-        places.add((rows.min(), columns.min()))
-    assert len(places) > 20
-
-
-def test_elsewhere_gives_the_same_answer_for_the_same_call_and_another_each_round():
-    aim, found = Elsewhere(AsFound()), Diagnosis((finding(box(1, 1, 5, 5)), finding(box(9, 9, 12, 12))))
-    first, again = (aim.findings("run", 1, found) for _ in range(2))
-    later = aim.findings("run", 2, found)
-    assert [f.mask.tobytes() for f in first] == [f.mask.tobytes() for f in again]
-    assert [f.mask.tobytes() for f in first] != [f.mask.tobytes() for f in later]
-    assert [f.mask.sum() for f in first] == [16, 9]
 
 
 def test_the_truth_is_repaired_first_whole_and_then_where_it_is_still_found():
