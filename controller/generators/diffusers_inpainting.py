@@ -114,6 +114,8 @@ class DiffusersInpainter:
         """
         for request in requests:
             self._check(request)
+        for prompt in dict.fromkeys(request.prompt for request in requests):
+            pipelines.say_what_is_not_read(self.name, self._readers, prompt)
         return self.batching.paint(requests, _kind, self._paint)
 
     def fits(self, prompt: str) -> bool:
@@ -149,8 +151,6 @@ class DiffusersInpainter:
     @torch.inference_mode()
     def _paint(self, requests: Sequence[InpaintRequest]) -> list[Image]:
         pipeline = self.pipeline
-        for prompt in dict.fromkeys(request.prompt for request in requests):
-            pipelines.say_what_is_not_read(self.name, self._readers, prompt)
         height, width = requests[0].mask.shape
         # Models made for inpainting alone do not all have a strength.
         strength = {"strength": requests[0].strength} if pipelines.takes(pipeline, "strength") else {}

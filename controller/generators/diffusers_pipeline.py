@@ -88,6 +88,8 @@ class DiffusersGenerator:
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Image]:
         """One uint8 (H, W, 3) picture per request, in order. Raises ModelError."""
+        for prompt in dict.fromkeys(request.prompt for request in requests):
+            pipelines.say_what_is_not_read(self.name, self._readers, prompt)
         return self.batching.paint(requests, _kind, self._paint)
 
     def unknown_words(self, prompt: str) -> list[str]:
@@ -110,8 +112,6 @@ class DiffusersGenerator:
     @torch.inference_mode()
     def _paint(self, requests: Sequence[GenerationRequest]) -> list[Image]:
         pipeline = self.pipeline
-        for prompt in dict.fromkeys(request.prompt for request in requests):
-            pipelines.say_what_is_not_read(self.name, self._readers, prompt)
         with pipelines.painting(self.name):
             result = pipeline(
                 prompt=[r.prompt for r in requests],
