@@ -1,6 +1,6 @@
-"""Is one stage as good as two? LEGION trains localization and explanation first, detection on frozen features
-after it; doing both at once is what the paper leaves to others (arXiv 2503.15264). Both ways here, from the same
-warmed-up network, on the same tabletop data, for the same number of steps of the language model.
+"""Is one stage as good as two? LEGION trains localization and explanation first, detection on frozen
+features after it; doing both at once is what the paper leaves to others (arXiv 2503.15264). Both ways here,
+from the same warmed-up network, on the same tabletop data, for the same number of steps.
 
     python -m benchmarks.stages                    1,200 steps each: hours on two cores; goes on if stopped
     python -m benchmarks.stages --steps 40 --n 40  a quick look
