@@ -5,24 +5,29 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contracts.errors import InvalidInput
-from contracts.seeds import MAX_SEED
 from flows.commands.options import (
     DEFAULT_OUT,
-    INTERRUPTED,
     add_common,
     add_generator,
     add_out,
     add_profile,
-    bank,
     generator_path,
     waiting,
 )
-from flows.commands.regenerate import DEFAULT_SEED, resume_command
+from flows.commands.running import (
+    add_no_prefect,
+    add_run_id,
+    add_seed,
+    checked_seed,
+    interrupted,
+    run_id_of,
+    run_loop,
+)
 
 if TYPE_CHECKING:
     from contracts.records import Run
@@ -57,13 +62,9 @@ def add(commands: Any) -> None:
         default="png",
         help="of the result; jpeg alone loses pixels (default: png)",
     )
-    parser.add_argument(
-        "--run-id",
-        metavar="ID",
-        help="name the run, or take it up again; several pictures become ID-1, ID-2, ...",
-    )
+    add_run_id(parser, "pictures")
     add_generator(parser)
-    parser.add_argument("--no-prefect", action="store_true", help="the same loop without a Prefect server")
+    add_no_prefect(parser)
     add_profile(parser)
     add_out(parser, "out/RUN")
     add_common(parser)
@@ -81,13 +82,7 @@ def _add_loop(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", **whole, help="sampling steps (default: the profile's)")
     parser.add_argument("--guidance-scale", type=float, metavar="X", help="default: the profile's")
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=DEFAULT_SEED,
-        metavar="S",
-        help=f"same picture and seed, same result, alone or in a batch (default: {DEFAULT_SEED})",
-    )
+    add_seed(parser, "picture", "result")
     parser.add_argument("--batch-size", **whole, help="crops painted at once (default: the profile's)")
 
 
@@ -125,15 +120,11 @@ def inpaint(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """`legion inpaint`."""
     from flows.files.output import prepare_folder
     from flows.jobs import inpainting as inpainting_jobs
-    from flows.jobs import regeneration as jobs
 
-    given = arguments.run_id
     requests = inpainting_jobs.requests_for(
-        arguments.inputs, arguments.prompt, _seed(arguments.seed), arguments.mask, arguments.protect
+        arguments.inputs, arguments.prompt, checked_seed(arguments.seed), arguments.mask, arguments.protect
     )
-    run_id = (
-        jobs.check_run_id(given) if given is not None else jobs.new_run_id([r.path.stem for r in requests])
-    )
+    run_id = run_id_of(arguments, [request.path.stem for request in requests])
     job = _job(arguments, requests, run_id)
     if len(job.cases) == 1:
         inpainting_jobs.open_case(job.cases[0])  # one picture that cannot be used is a plain error
@@ -147,21 +138,15 @@ def inpaint(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         if arguments.dry_run:
             _preview(usable, folder, arguments.json)
         else:
-            _present(usable, repair(usable, arguments), folder, arguments, failures)
+            _present(usable, work(usable, arguments), folder, arguments, failures)
     except KeyboardInterrupt:
         if arguments.dry_run:
             raise
-        return _interrupted(words, run_id, given is None)
+        return interrupted(words, run_id, arguments.run_id is None)
     if failures:
         names = ", ".join(Path(path).name for path, _ in failures)
         raise InvalidInput(f"{len(failures)} of {len(job.cases)} pictures could not be used: {names}")
     return 0
-
-
-def _seed(seed: int) -> int:
-    if not 0 <= seed <= MAX_SEED:
-        raise InvalidInput(f"--seed is {seed}: choose a number from 0 to {MAX_SEED}")
-    return seed
 
 
 def _job(arguments: argparse.Namespace, requests: Sequence[Any], run_id: str) -> InpaintingJob:
@@ -190,38 +175,26 @@ def _job(arguments: argparse.Namespace, requests: Sequence[Any], run_id: str) ->
 
 
 def tools_of(job: InpaintingJob) -> Any:
+    """The profile's tools."""
     with waiting("loading the models"):
         from flows import assemble
 
         return assemble.inpainting_tools(job.profile, job.steps, job.guidance_scale, **job.painter)
 
 
-def repair(job: InpaintingJob, arguments: argparse.Namespace) -> list[Run]:
+def work(job: InpaintingJob, arguments: argparse.Namespace) -> list[Run]:
     """Build the tools and run the loop, with Prefect or without it."""
-    from flows.jobs import inpainting as inpainting_jobs
+    from flows.jobs.inpainting import execute
     from flows.terminal.console import RunProgress
     from flows.terminal.inpainting import share_done
 
-    progress = RunProgress(job.rounds, share_done)
-    if arguments.no_prefect:
-        tools = tools_of(job)
-        with progress.shown():
-            return inpainting_jobs.execute(job, tools, bank(), on_event=progress.listen)
-    from concurrent.futures import ThreadPoolExecutor
+    return run_loop(job, arguments, RunProgress(job.rounds, share_done), tools_of, execute, _in_flow)
 
-    from flows.settings import prepare_prefect
 
-    prepare_prefect(arguments.verbose)
-    with waiting("starting Prefect"):
-        from flows import inpainting, regeneration
+def _in_flow() -> Callable[..., list[Run]]:
+    from flows.inpainting import inpaint_with_prefect
 
-        # The server is another process: it starts while the models load here.
-        with ThreadPoolExecutor(1) as pool:
-            server = pool.submit(regeneration.start_server)
-            tools_of(job)  # the flow takes them from the cache of assemble
-            server.result()
-    with progress.shown():
-        return inpainting.inpaint_with_prefect(job, progress.listen)
+    return inpaint_with_prefect
 
 
 def _preview(job: InpaintingJob, folder: Path, as_json: bool) -> None:
@@ -270,9 +243,3 @@ def _present(
 
     extra = {"failed": [{"input": path, "reason": reason} for path, reason in failures]} if failures else {}
     present_repairs(runs, sources(), unique_stems(paths), folder, arguments.json, arguments.format, extra)
-
-
-def _interrupted(words: Sequence[str], run_id: str, add_id: bool) -> int:
-    print("interrupted: everything finished so far is kept, and this takes it up again:", file=sys.stderr)
-    print(f"  {resume_command(words, run_id, add_id)}", file=sys.stderr)
-    return INTERRUPTED

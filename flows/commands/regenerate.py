@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contracts.errors import InvalidInput
-from contracts.seeds import MAX_SEED
 from flows.commands.options import (
     DEFAULT_OUT,
-    INTERRUPTED,
     add_common,
     add_generator,
     add_out,
     add_profile,
-    bank,
     generator_path,
     waiting,
 )
 from flows.commands.presenting import present
+from flows.commands.running import (
+    add_no_prefect,
+    add_run_id,
+    add_seed,
+    checked_seed,
+    interrupted,
+    run_id_of,
+    run_loop,
+)
 
 if TYPE_CHECKING:
     from contracts.records import Run
     from flows.jobs.regeneration import Job
-
-DEFAULT_SEED = 0
 
 
 def add(commands: Any) -> None:
@@ -46,21 +48,11 @@ def add(commands: Any) -> None:
         help="a text file with one prompt per line",
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds at most (default: the profile's, 3)")
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=DEFAULT_SEED,
-        metavar="S",
-        help=f"same prompt and seed, same pictures, alone or in a batch (default: {DEFAULT_SEED})",
-    )
+    add_seed(parser, "prompt", "pictures")
     parser.add_argument(
         "--batch-size", type=int, metavar="B", help="pictures painted at once (default: the profile's)"
     )
-    parser.add_argument(
-        "--run-id",
-        metavar="ID",
-        help="name the run, or take it up again; several prompts become ID-1, ID-2, ...",
-    )
+    add_run_id(parser, "prompts")
     parser.add_argument(
         "--modifier",
         choices=("rules", "openai", "local"),
@@ -79,7 +71,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--guidance-scale", type=float, metavar="X", help="default: the profile's")
     parser.add_argument("--width", **whole, help="of the pictures, in pixels (default: the model's own)")
     parser.add_argument("--height", **whole, help="of the pictures, in pixels (default: the model's own)")
-    parser.add_argument("--no-prefect", action="store_true", help="the same loop without a Prefect server")
+    add_no_prefect(parser)
     add_profile(parser)
     add_out(parser, "out/RUN")
     add_common(parser)
@@ -95,26 +87,18 @@ def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     prompts = jobs.check_prompts(arguments.prompts, arguments.prompt_file)
     rounds = jobs.check_rounds(arguments.rounds)
     batch_size = jobs.check_count("batch-size", arguments.batch_size, MAX_BATCH)
-    if not 0 <= arguments.seed <= MAX_SEED:
-        raise InvalidInput(f"--seed is {arguments.seed}: choose a number from 0 to {MAX_SEED}")
-    given = arguments.run_id
-    run_id = jobs.check_run_id(given) if given is not None else jobs.new_run_id(prompts)
+    seed, run_id = checked_seed(arguments.seed), run_id_of(arguments, prompts)
     painter = _painter_changes(arguments)
     profile = changed_generator(load_profile(arguments.profile), painter)
     modifier = _modifier_changes(arguments)
     folder = prepare_folder(arguments.out or DEFAULT_OUT / run_id)
     job = jobs.make_job(
-        arguments.profile, profile, prompts, run_id, arguments.seed, rounds, batch_size, modifier, painter
+        arguments.profile, profile, prompts, run_id, seed, rounds, batch_size, modifier, painter
     )
     try:
-        return present(paint(job, arguments), folder, arguments.json)
+        return present(work(job, arguments), folder, arguments.json)
     except KeyboardInterrupt:
-        return _interrupted(words, run_id, given is None)
-
-
-def resume_command(words: Sequence[str], run_id: str, add_id: bool) -> str:
-    """The command that takes an interrupted job up again: the same words, and its run id."""
-    return shlex.join(["legion", *words, *(["--run-id", run_id] if add_id else [])])
+        return interrupted(words, run_id, arguments.run_id is None)
 
 
 def _painter_changes(arguments: argparse.Namespace) -> dict[str, object]:
@@ -139,40 +123,18 @@ def _modifier_changes(arguments: argparse.Namespace) -> dict[str, object]:
     return {key: value for key, value in named.items() if value is not None}
 
 
-def paint(job: Job, arguments: argparse.Namespace) -> list[Run]:
+def work(job: Job, arguments: argparse.Namespace) -> list[Run]:
     """Build the tools and run the loop, with Prefect or without it."""
-    if arguments.no_prefect:
-        return _paint_inline(job)
-    return _paint_in_flow(job, arguments.verbose)
+    from flows.jobs.regeneration import execute
+    from flows.terminal.console import RunProgress
+
+    return run_loop(job, arguments, RunProgress(job.rounds), tools_of, execute, _in_flow)
 
 
-def _paint_inline(job: Job) -> list[Run]:
-    from flows.jobs import regeneration as jobs
+def _in_flow() -> Callable[..., list[Run]]:
+    from flows.regeneration import regenerate_with_prefect
 
-    tools = tools_of(job)
-    progress, listener = _progress(job)
-    with progress.shown():
-        return jobs.execute(job, tools, bank(), on_event=listener)
-
-
-def _paint_in_flow(job: Job, verbose: bool) -> list[Run]:
-    from concurrent.futures import ThreadPoolExecutor
-
-    from flows.settings import prepare_prefect
-
-    prepare_prefect(verbose)
-    with waiting("starting Prefect"):
-        from flows import regeneration
-
-        # The server is another process: it starts while the models load here.
-        with ThreadPoolExecutor(1) as pool:
-            server = pool.submit(regeneration.start_server)
-            tools = tools_of(job)
-            server.result()
-    del tools  # the flow takes them from the cache of assemble
-    progress, listener = _progress(job)
-    with progress.shown():
-        return regeneration.regenerate_with_prefect(job, listener)
+    return regenerate_with_prefect
 
 
 def tools_of(job: Job) -> Any:
@@ -188,16 +150,3 @@ def tools_of(job: Job) -> Any:
     for case in job.cases:
         note_unknown(case.prompt, tools.generator.unknown_words(case.prompt))
     return tools
-
-
-def _progress(job: Job) -> tuple[Any, Callable[[Any], None]]:
-    from flows.terminal.console import RunProgress
-
-    progress = RunProgress(job.rounds)
-    return progress, progress.listen
-
-
-def _interrupted(words: Sequence[str], run_id: str, add_id: bool) -> int:
-    print("interrupted: everything finished so far is kept, and this takes it up again:", file=sys.stderr)
-    print(f"  {resume_command(words, run_id, add_id)}", file=sys.stderr)
-    return INTERRUPTED

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from contracts.errors import InvalidInput, LegionError
 from flows.commands.options import DEFAULT_OUT, add_common, add_out
 from flows.commands.presenting import present
+from flows.commands.running import add_no_prefect
 
 if TYPE_CHECKING:
     from contracts.records import Run
@@ -21,7 +22,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("resume", help="take an interrupted run up again")
     parser.set_defaults(handler=resume)
     parser.add_argument("run", metavar="RUN", help="the run's id, from legion runs")
-    parser.add_argument("--no-prefect", action="store_true", help="the same loop without a Prefect server")
+    add_no_prefect(parser)
     add_out(parser, "out/RUN")
     add_common(parser)
 
@@ -42,7 +43,7 @@ def resume(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     folder = prepare_folder(arguments.out or DEFAULT_OUT / run.run_id)
     if run.status != "finished" or bank.lost(run.run_id):
         kind, job = asked_for(bank, run.run_id)
-        _work(kind, job, arguments)
+        _command(kind).work(job, arguments)
     return present([bank.load(run.run_id)], folder, arguments.json)
 
 
@@ -62,7 +63,7 @@ def replay(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     kind, job = asked_for(bank, before.run_id)
     with tempfile.TemporaryDirectory() as folder:
         scratch = open_memory_bank(f"sqlite:///{folder}/bank.sqlite3", f"{folder}/store")
-        again = _work_inline(kind, replace(job, cases=job.cases[:1]), scratch)
+        (again,) = _execute(kind, replace(job, cases=job.cases[:1]), scratch)
         scratch.close()
     rows = compare(before, again)
     same = all(row.same for row in rows)
@@ -101,24 +102,16 @@ def asked_for(bank: SqlMemoryBank, run_id: str) -> tuple[str, Any]:
         ) from error
 
 
-def _work(kind: str, job: Any, arguments: argparse.Namespace) -> None:
-    """Run the loop as the job's own command does, with Prefect or without it."""
+def _command(kind: str) -> Any:
+    """The command that works on jobs of that kind."""
     from flows.commands import inpaint, regenerate
 
-    if kind == "inpainting":
-        inpaint.repair(job, arguments)
-    else:
-        regenerate.paint(job, arguments)
+    return inpaint if kind == "inpainting" else regenerate
 
 
-def _work_inline(kind: str, job: Any, bank: SqlMemoryBank) -> Run:
-    """The job's only run, done in this process and kept in `bank`."""
-    from flows.commands import inpaint, regenerate
-    from flows.jobs import inpainting as inpainting_jobs
-    from flows.jobs import regeneration as jobs
+def _execute(kind: str, job: Any, bank: SqlMemoryBank) -> list[Run]:
+    """The job's runs, done in this process and kept in `bank`."""
+    from flows.jobs import inpainting, regeneration
 
-    if kind == "inpainting":
-        (run,) = inpainting_jobs.execute(job, inpaint.tools_of(job), bank)
-    else:
-        (run,) = jobs.execute(job, regenerate.tools_of(job), bank)
-    return run
+    jobs: Any = inpainting if kind == "inpainting" else regeneration
+    return jobs.execute(job, _command(kind).tools_of(job), bank)

@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from contracts.errors import ModelError
 from controller.regeneration import RegenerationSettings, run_settings
 from flows.cli import main
-from flows.commands.regenerate import resume_command
+from flows.commands.running import resume_command
 from flows.profiles.loading import load_profile
 
 PLAIN = ["--no-prefect", "--seed", "7"]

@@ -1,0 +1,114 @@
+"""What the commands that run a loop share: their options, models loaded while Prefect starts, and how to go
+on after Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from contracts.errors import InvalidInput
+from contracts.seeds import MAX_SEED
+from flows.commands.options import INTERRUPTED, bank, waiting
+
+if TYPE_CHECKING:
+    from contracts.records import Run
+    from flows.terminal.console import RunProgress
+
+DEFAULT_SEED = 0
+
+
+def add_seed(parser: argparse.ArgumentParser, of: str, gives: str) -> None:
+    """The seed; the same `of` with it gives the same `gives`."""
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=DEFAULT_SEED,
+        metavar="S",
+        help=f"same {of} and seed, same {gives}, alone or in a batch (default: {DEFAULT_SEED})",
+    )
+
+
+def add_run_id(parser: argparse.ArgumentParser, many: str) -> None:
+    """The run's name; `many` of them get a number each."""
+    parser.add_argument(
+        "--run-id",
+        metavar="ID",
+        help=f"name the run, or take it up again; several {many} become ID-1, ID-2, ...",
+    )
+
+
+def add_no_prefect(parser: argparse.ArgumentParser) -> None:
+    """The loop without a server."""
+    parser.add_argument("--no-prefect", action="store_true", help="the same loop without a Prefect server")
+
+
+def checked_seed(seed: int) -> int:
+    """The seed if a generator takes it. Raises InvalidInput."""
+    if not 0 <= seed <= MAX_SEED:
+        raise InvalidInput(f"--seed is {seed}: choose a number from 0 to {MAX_SEED}")
+    return seed
+
+
+def run_id_of(arguments: argparse.Namespace, names: Sequence[str]) -> str:
+    """The id that was given, or a new one that tells of `names`. Raises InvalidInput."""
+    from flows.jobs.regeneration import check_run_id, new_run_id
+
+    return new_run_id(names) if arguments.run_id is None else check_run_id(arguments.run_id)
+
+
+def run_loop(
+    job: Any,
+    arguments: argparse.Namespace,
+    progress: RunProgress,
+    load: Callable[[Any], Any],
+    execute: Callable[..., list[Run]],
+    in_flow: Callable[[], Callable[..., list[Run]]],
+) -> list[Run]:
+    """Load a job's tools and run its loop under a progress bar: here, or as a Prefect flow if wanted.
+
+    `execute` takes the job, its tools and the bank; `in_flow` gives what takes the job alone, and is called
+    once Prefect may be imported.
+    """
+    if arguments.no_prefect:
+        tools = load(job)
+        with progress.shown():
+            return execute(job, tools, bank(), on_event=progress.listen)
+    run = _with_prefect(lambda: load(job), in_flow, arguments.verbose)
+    with progress.shown():
+        return run(job, progress.listen)
+
+
+def _with_prefect(
+    load: Callable[[], Any], in_flow: Callable[[], Callable[..., list[Run]]], verbose: bool
+) -> Callable[..., list[Run]]:
+    """What runs the flow, once a server answers and the models lie in the cache of assemble."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from flows.settings import prepare_prefect
+
+    prepare_prefect(verbose)
+    with waiting("starting Prefect"):
+        from flows.regeneration import start_server
+
+        run = in_flow()
+        # The server is another process: it starts while the models load here.
+        with ThreadPoolExecutor(1) as pool:
+            server = pool.submit(start_server)
+            load()
+            server.result()
+    return run
+
+
+def interrupted(words: Sequence[str], run_id: str, add_id: bool) -> int:
+    """Say how to go on after Ctrl-C; the exit code."""
+    print("interrupted: everything finished so far is kept, and this takes it up again:", file=sys.stderr)
+    print(f"  {resume_command(words, run_id, add_id)}", file=sys.stderr)
+    return INTERRUPTED
+
+
+def resume_command(words: Sequence[str], run_id: str, add_id: bool) -> str:
+    """The command that takes an interrupted job up again: the same words, and its run id."""
+    return shlex.join(["legion", *words, *(["--run-id", run_id] if add_id else [])])
