@@ -56,7 +56,8 @@ def _said(*statuses: int) -> dict[int | str, dict[str, Any]]:
         503: "too many listeners, or the memory bank cannot be reached",
         507: "no room for more pictures",
     }
-    return {status: {"model": bodies.Refused, "description": words[status]} for status in statuses}
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Refused"}}}
+    return {status: {"content": content, "description": words[status]} for status in statuses}
 
 
 COMMON = _said(400, 401, 403, 404, 414, 422, 503)
@@ -97,7 +98,7 @@ def create_app(service: Service) -> Any:
     _add_asking(app, service)
     _add_looking(app, service)
     _add_pictures(app, service)
-    _describe_access(app, bool(service.settings.token))
+    _complete_document(app, bool(service.settings.token))
     return Guard(app, service.settings.token, service.settings.upload_bytes)
 
 
@@ -299,18 +300,18 @@ def _problem(error: RequestValidationError) -> str:
     return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 
-def _describe_access(app: FastAPI, token: bool) -> None:
-    """Say in the OpenAPI document that a token is needed, where one is."""
-    if not token:
-        return
+def _complete_document(app: FastAPI, token: bool) -> None:
+    """Add to the OpenAPI document how a refusal looks, and that a token is needed where one is."""
     plain = app.openapi
 
-    def described() -> dict[str, Any]:
+    def complete() -> dict[str, Any]:
         document = plain()
-        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-        schemes["token"] = {"type": "http", "scheme": "bearer"}
-        document["security"] = [{"token": []}]
-        document["paths"]["/v1/health"]["get"]["security"] = []
+        parts = document.setdefault("components", {})
+        parts.setdefault("schemas", {})["Refused"] = bodies.Refused.model_json_schema()
+        if token:
+            parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{"token": []}]
+            document["paths"]["/v1/health"]["get"]["security"] = []
         return document
 
-    app.openapi = described  # type: ignore[method-assign]
+    app.openapi = complete  # type: ignore[method-assign]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from contracts.records import Category
 from contracts.seeds import MAX_SEED
@@ -15,6 +15,20 @@ from flows.settings import MAX_CANDIDATES, MAX_ROUNDS
 MAX_SIDE = 2048
 MAX_STEPS = 200
 DIGEST_WORDS = "the digest of a picture that was sent, or the absolute path of a file in an allowed folder"
+
+
+def _as_whole(value: Any) -> Any:
+    """31.0 is a whole number in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_whole = BeforeValidator(_as_whole)
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED), _whole]
+Rounds = Annotated[int, Field(ge=1, le=MAX_ROUNDS), _whole]
+Candidates = Annotated[int, Field(ge=1, le=MAX_CANDIDATES), _whole]
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS), _whole]
+Side = Annotated[int, Field(ge=8, le=MAX_SIDE), _whole]
+Guidance = Annotated[float, Field(ge=0, le=100)]
 
 
 class _Asked(BaseModel):
@@ -30,14 +44,14 @@ class RegenerationAsked(_Asked):
         description="what to paint",
         examples=["a red cone on a wooden table"],
     )
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="same prompt and seed, same pictures")
-    rounds: int | None = Field(
-        None, ge=1, le=MAX_ROUNDS, description="rounds at most; the profile's if not given, and so below"
+    seed: Seed = Field(0, description="same prompt and seed, same pictures")
+    rounds: Rounds | None = Field(
+        None, description="rounds at most; the profile's if not given, and so below"
     )
-    steps: int | None = Field(None, ge=1, le=MAX_STEPS, description="sampling steps")
-    guidance_scale: float | None = Field(None, ge=0, le=100, description="guidance of the sampling")
-    width: int | None = Field(None, ge=8, le=MAX_SIDE, description="of the pictures, in pixels")
-    height: int | None = Field(None, ge=8, le=MAX_SIDE, description="of the pictures, in pixels")
+    steps: Steps | None = Field(None, description="sampling steps")
+    guidance_scale: Guidance | None = Field(None, description="guidance of the sampling")
+    width: Side | None = Field(None, description="of the pictures, in pixels")
+    height: Side | None = Field(None, description="of the pictures, in pixels")
 
 
 class InpaintingAsked(_Asked):
@@ -47,19 +61,19 @@ class InpaintingAsked(_Asked):
     prompt: str = Field(
         "", max_length=MAX_CHARACTERS, description="what the picture shows; the defender's words if empty"
     )
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="same picture and seed, same result")
+    seed: Seed = Field(0, description="same picture and seed, same result")
     mask: str | None = Field(
         None, min_length=1, max_length=1024, description=f"repaint exactly what is white: {DIGEST_WORDS}"
     )
     protect: str | None = Field(
         None, min_length=1, max_length=1024, description=f"never touch what is white: {DIGEST_WORDS}"
     )
-    rounds: int | None = Field(None, ge=1, le=MAX_ROUNDS, description="the profile's if not given; so below")
-    candidates: int | None = Field(None, ge=1, le=MAX_CANDIDATES, description="paintings of each region")
-    tries: int | None = Field(None, ge=1, le=MAX_ROUNDS, description="rounds until a region is given up")
+    rounds: Rounds | None = Field(None, description="the profile's if not given; so below")
+    candidates: Candidates | None = Field(None, description="paintings of each region")
+    tries: Rounds | None = Field(None, description="rounds until a region is given up")
     strength: float | None = Field(None, gt=0, le=1, description="how much is given up for noise")
-    steps: int | None = Field(None, ge=1, le=MAX_STEPS, description="sampling steps")
-    guidance_scale: float | None = Field(None, ge=0, le=100, description="guidance of the sampling")
+    steps: Steps | None = Field(None, description="sampling steps")
+    guidance_scale: Guidance | None = Field(None, description="guidance of the sampling")
 
 
 class PictureKept(BaseModel):

@@ -39,20 +39,20 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
-
-        async def watched_send(message: MutableMapping[str, Any]) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
         try:
-            most = self._check(scope)
-            await self._app(scope, _counted(receive, most), watched_send)
+            body = _Body(receive, self._check(scope))
         except Refusal as refusal:
-            if started:
-                raise
             await answer(refusal, send)
+            return
+
+        async def send_or_refuse(message: MutableMapping[str, Any]) -> None:
+            # Whoever reads the body may turn the refusal into an answer of its own: this one stands.
+            if body.refusal is None:
+                await send(message)
+            elif message["type"] == "http.response.start":
+                await answer(body.refusal, send)
+
+        await self._app(scope, body.receive, send_or_refuse)
 
     def _check(self, scope: Scope) -> int:
         """The bytes that the body may have. Raises Refusal."""
@@ -99,20 +99,21 @@ async def answer(refusal: Refusal, send: Send) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-def _counted(receive: Receive, most: int) -> Receive:
-    """The same body, but not more than `most` bytes of it, whatever its headers said."""
-    seen = 0
+class _Body:
+    """The body of a request, but not more than `most` bytes of it, whatever its headers said."""
 
-    async def counted() -> MutableMapping[str, Any]:
-        nonlocal seen
-        message = await receive()
-        if message["type"] == "http.request":
-            seen += len(message.get("body", b""))
-            if seen > most:
-                raise _too_large(most)
+    def __init__(self, receive: Receive, most: int) -> None:
+        self._receive, self._left, self._most = receive, most, most
+        self.refusal: Refusal | None = None
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        """The next part. Raises Refusal."""
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            self.refusal = _too_large(self._most)
+            raise self.refusal
         return message
-
-    return counted
 
 
 def _check_local(headers: dict[str, str]) -> None:

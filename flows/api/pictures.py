@@ -156,7 +156,8 @@ class Pictures:
             raise Refusal(413, "too_large", f"a picture may have {self._each:,} bytes: send a smaller one")
 
     def _check_room(self, size: int) -> None:
-        if size + sum(path.stat().st_size for path in self._folder.iterdir()) > self._total:
+        kept = (path for path in self._folder.iterdir() if path.suffix != ".tmp")
+        if size + sum(path.stat().st_size for path in kept) > self._total:
             raise Refusal(
                 507, "no_room", f"the pictures that were sent fill {self._total:,} bytes: remove old ones"
             )

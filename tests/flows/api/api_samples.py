@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import red_squares
 import uvicorn
+from flow_samples import ScriptedDefender, ScriptedGenerator, ScriptedModifier, ScriptedScorer
 from PIL import Image as Pillow
 from starlette.testclient import TestClient
 
@@ -26,6 +27,18 @@ TOKEN = "a-token-of-the-tests"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 PROMPT = {"prompt": "a red cone", "seed": 7, "rounds": 3}
 SECONDS = 30.0
+
+
+def scripted_tools() -> RegenerationTools:
+    """Tools without weights."""
+    generator = ScriptedGenerator()
+    return RegenerationTools(
+        generator=generator,
+        defender=ScriptedDefender(generator),
+        selection_scorer=ScriptedScorer(generator),
+        reporting_scorers=(),
+        modifier=ScriptedModifier(),
+    )
 
 
 def make_service(folder: Path, tools: RegenerationTools, **settings: Any) -> Service:
