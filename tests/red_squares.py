@@ -6,11 +6,11 @@ pixel outside the mask a little, as an autoencoder does.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import types
 
 import numpy as np
+from counting import Counting, dice
 
 import flows
 from contracts.records import CATEGORIES, Diagnosis, Finding, Score
@@ -23,27 +23,6 @@ from prompts import load_lexicon
 SIDE = 32
 GRAY = 120
 FLAW = (255, 0, 0)
-
-
-def dice(*parts: object) -> int:
-    """A number 0..255 that depends on the parts alone."""
-    return hashlib.sha256("/".join(map(str, parts)).encode()).digest()[0]
-
-
-class Counting:
-    """A tool that counts the samples it was asked for."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.seen: list[object] = []
-        self.batches: list[int] = []
-
-    def count(self, keys: list) -> None:
-        self.seen += keys
-        self.batches.append(len(keys))
-
-    def describe(self):
-        return {"name": self.name}
 
 
 def picture(*squares, side=SIDE, seed=0):

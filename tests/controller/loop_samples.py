@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
+from counting import Counting, dice
 
 from contracts.errors import AlreadyCommitted, RunNotFound, SettingsChanged
 from contracts.records import CATEGORIES, Diagnosis, Finding, Round, Run, Score
@@ -20,28 +21,7 @@ TABLETOP = load_lexicon("tabletop")
 SIDE = 8
 
 
-def dice(*parts: object) -> int:
-    """A number 0..255 that depends on the parts alone."""
-    return hashlib.sha256("/".join(map(str, parts)).encode()).digest()[0]
-
-
-class Scripted:
-    """A tool that counts the samples it was asked for."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.seen: list[object] = []
-        self.batches: list[int] = []
-
-    def count(self, keys: list) -> None:
-        self.seen += keys
-        self.batches.append(len(keys))
-
-    def describe(self):
-        return {"name": self.name}
-
-
-class ScriptedGenerator(Scripted):
+class ScriptedGenerator(Counting):
     """Each category is flawed by the seed's chance, never where the prompt carries its quality words."""
 
     def __init__(self, flaw_chance: int = 200) -> None:
@@ -64,7 +44,7 @@ class ScriptedGenerator(Scripted):
         return image
 
 
-class ScriptedDefender(Scripted):
+class ScriptedDefender(Counting):
     """Reads the flaws off the pixels."""
 
     def __init__(self) -> None:
@@ -82,7 +62,7 @@ class ScriptedDefender(Scripted):
                 yield Finding(mask, f"the {category} part", f"its {category} is off", category, 0.5 + row / 8)
 
 
-class ScriptedScorer(Scripted):
+class ScriptedScorer(Counting):
     """The last row of the picture is its beauty; prompts are remembered."""
 
     def __init__(self, name: str = "taste", sign: float = 1.0) -> None:
@@ -96,7 +76,7 @@ class ScriptedScorer(Scripted):
         return [Score(self.name, "1", self.sign * float(image[-1, 0, 0]) / 255) for image in images]
 
 
-class CountingModifier(Scripted):
+class CountingModifier(Counting):
     """The rule-based modifier, counted."""
 
     def __init__(self) -> None:
@@ -120,7 +100,7 @@ def scripted_tools(**changes: object) -> RegenerationTools:
     return replace(tools, **changes)
 
 
-def all_tools(tools: RegenerationTools) -> list[Scripted]:
+def all_tools(tools: RegenerationTools) -> list[Counting]:
     return [tools.generator, tools.defender, *tools.scorers, tools.modifier]
 
 

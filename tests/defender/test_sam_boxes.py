@@ -3,40 +3,23 @@
 import numpy as np
 import pytest
 import torch
+from tiny_sam import TINY, save_sam, tiny_sam
 
 from contracts.errors import CheckpointError
 from contracts.records import Box
-from defender.config import SamConfig
 from defender.preprocess import sam_pixels
-from defender.sam import GroundingEncoder, load_modeling
+from defender.sam import load_modeling
 from defender.sam_boxes import SamBoxes, config_of
-
-TINY = SamConfig(
-    image_size=64,
-    resize_to=64,
-    patch_size=16,
-    embed_dim=32,
-    depth=3,
-    num_heads=2,
-    window_size=3,
-    global_attn_indexes=(1,),
-    out_dim=32,
-    decoder_mlp_dim=48,
-    mask_in_chans=4,
-)
 
 
 @pytest.fixture
 def tiny():
-    torch.manual_seed(5)
-    return GroundingEncoder(TINY).eval()
+    return tiny_sam()
 
 
 @pytest.fixture
 def checkpoint(tiny, tmp_path):
-    path = tmp_path / "sam_tiny.pth"
-    torch.save(tiny.state_dict(), path)
-    return path
+    return save_sam(tmp_path / "sam_tiny.pth", tiny)
 
 
 def picture(height=40, width=64):

@@ -10,6 +10,7 @@ from flow_samples import ScriptedDefender, ScriptedGenerator, ScriptedModifier, 
 
 import flows
 from controller.regeneration import RegenerationTools
+from flows.settings import prepare_prefect
 
 
 @pytest.fixture
@@ -39,3 +40,13 @@ def scripted(tools, tmp_path, monkeypatch) -> RegenerationTools:
     monkeypatch.setattr(flows, "assemble", module, raising=False)
     monkeypatch.chdir(tmp_path)
     return tools
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A temporary Prefect server, with nothing in it but the module's own runs."""
+    prepare_prefect()
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield

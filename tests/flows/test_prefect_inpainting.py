@@ -8,19 +8,9 @@ from red_squares import assemble, picture, square_tools
 
 from flows.jobs.inpainting import execute, make_job, requests_for
 from flows.profiles.loading import load_profile
-from flows.settings import prepare_prefect
 from memory_bank import open_memory_bank
 
 pytestmark = pytest.mark.prefect
-
-
-@pytest.fixture(scope="module")
-def server():
-    prepare_prefect()
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 def rows(run):
@@ -56,11 +46,9 @@ def test_the_flow_gives_what_the_plain_loop_gives(server, tmp_path, monkeypatch)
 
     galleries = {row["key"]: row["data"] for row in kept("artifacts") if (row["key"] or "").startswith("gal")}
     assert set(galleries) == {"gallery-flown-1", "gallery-flown-2"}
-    assert galleries["gallery-flown-1"].count("data:image/jpeg") == 2
+    assert galleries["gallery-flown-1"].count("(data:image/jpeg") == 3
     assert "the square" in galleries["gallery-flown-1"]
-    (flow_run,) = [row for row in kept("flow_runs") if row["name"] == "2 pictures \u00b7 flown-1"]
+    (flow_run,) = [row for row in kept("flow_runs") if row["name"] == "inpaint · 2 pictures"]
     assert flow_run["state"]["type"] == "COMPLETED"
     names = {row["name"] for row in kept("task_runs")}
-    assert (
-        "paint \u00b7 round 1 \u00b7 4 regions" in names and "plan \u00b7 round 1 \u00b7 2 pictures" in names
-    )
+    assert "paint · 2 pictures · round 1/2 · 4 regions" in names and "plan · 2 pictures · round 1/2" in names

@@ -4,29 +4,17 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from scripted_server import chat, html
+from tiny_sam import save_sam
 
-from defender.config import SamConfig
-from defender.sam import GroundingEncoder
 from flows import assemble
 from flows.cli import main
 from flows.profiles.loading import BUNDLED
+from flows.settings import CHECKOUT
 
 pytestmark = pytest.mark.slow
 
-TINY = SamConfig(
-    image_size=64,
-    resize_to=64,
-    embed_dim=32,
-    depth=2,
-    num_heads=2,
-    window_size=3,
-    global_attn_indexes=(1,),
-    out_dim=32,
-    decoder_mlp_dim=48,
-)
 SHADOW = {
     "box": [100, 600, 500, 900],
     "phrase": "the shadow",
@@ -43,11 +31,8 @@ def says(*findings):
 @pytest.fixture
 def profile(scripted_server, tmp_path):
     """The bundled profile with a vision model in the defender's place."""
-    torch.manual_seed(1)
-    torch.save(GroundingEncoder(TINY).state_dict(), tmp_path / "sam_tiny.pth")
-    bundled = (
-        (BUNDLED / "tabletop.toml").read_text().replace('"tabletop/', f'"{BUNDLED.parent.parent}/tabletop/')
-    )
+    save_sam(tmp_path / "sam_tiny.pth")
+    bundled = (BUNDLED / "tabletop.toml").read_text().replace('"tabletop/', f'"{CHECKOUT}/tabletop/')
     begin, end = bundled.index("[defender]"), bundled.index("# The scorer that selects")
     section = f'[defender]\nkind = "vlm"\nmodel = "seer"\nbase_url = "{scripted_server.url}"\nattempts = 1\n'
     path = tmp_path / "seeing.toml"
