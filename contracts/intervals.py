@@ -1,7 +1,11 @@
-"""A measured figure with its 95 % bootstrap interval: how far it could move had other units been drawn."""
+"""A measured figure with its 95 % interval: how far it could move had other units been drawn.
+
+By bootstrap, or, for shares, after Wilson.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -10,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 10_000
+Z = 1.959964
+"""Standard deviations of a normal distribution between which 95 % of it lie."""
 _NUMBERS_AT_ONCE = 2_000_000
 
 Statistic: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -33,6 +39,27 @@ class Interval:
 
     def plain(self) -> str:
         return f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+def wilson(successes: int, of: int) -> Interval:
+    """A share of `of` tries with Wilson's score interval, which is honest for few tries (Wilson 1927). Of no
+    tries nothing is known: 0..1 around one half."""
+    if of == 0:
+        return Interval(0.5, 0.0, 1.0)
+    share, weight = successes / of, 1 + Z * Z / of
+    center = (share + Z * Z / (2 * of)) / weight
+    spread = Z / weight * math.sqrt(share * (1 - share) / of + Z * Z / (4 * of * of))
+    return Interval(share, max(0.0, center - spread), min(1.0, center + spread))
+
+
+def wilson_difference(successes: int, of: int, other_successes: int, other_of: int) -> Interval:
+    """How much larger the first share is, after Newcombe (1998, method 10), from both Wilson intervals."""
+    one, two = wilson(successes, of), wilson(other_successes, other_of)
+    return Interval(
+        one.mean - two.mean,
+        one.mean - two.mean - math.hypot(one.mean - one.low, two.high - two.mean),
+        one.mean - two.mean + math.hypot(one.high - one.mean, two.mean - two.low),
+    )
 
 
 def ratio(over: ArrayLike, under: ArrayLike) -> Statistic:

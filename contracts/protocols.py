@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
 from contracts.records import (
+    Answer,
     Candidate,
     Content,
     Diagnosis,
@@ -18,6 +19,7 @@ from contracts.records import (
     Image,
     InpaintRequest,
     LeftOut,
+    Lesson,
     Mask,
     RegionPlan,
     Repair,
@@ -27,6 +29,8 @@ from contracts.records import (
     Run,
     RunStatus,
     Score,
+    Symptom,
+    Trial,
     Verdict,
 )
 
@@ -143,7 +147,16 @@ class MemoryBank(Protocol):
 
     def commit_scores(self, run_id: str, index: int, scores: Sequence[Score], seconds: float) -> None: ...
 
-    def commit_verdict(self, run_id: str, index: int, verdict: Verdict) -> None: ...
+    def commit_verdict(self, run_id: str, index: int, verdict: Verdict, trials: Sequence[Trial] = ()) -> None:
+        """Store the gate's word, and what the round taught."""
+        ...
+
+    def recall(
+        self, run_id: str, index: int, region: int, painter: str, symptoms: Sequence[Symptom]
+    ) -> tuple[Lesson, ...]:
+        """What runs before this one taught about such flaws, the best first. The first answer is kept with
+        the round (region 0) or region, and given again whenever it is asked for."""
+        ...
 
     def commit_revision(self, run_id: str, index: int, revision: Revision, seconds: float) -> None: ...
 
@@ -154,7 +167,13 @@ class MemoryBank(Protocol):
         ...
 
     def commit_region_prompt(
-        self, run_id: str, index: int, region: int, prompt: str, seconds: float
+        self,
+        run_id: str,
+        index: int,
+        region: int,
+        prompt: str,
+        seconds: float,
+        answers: Sequence[Answer] = (),
     ) -> None: ...
 
     def commit_painting(
@@ -170,9 +189,16 @@ class MemoryBank(Protocol):
         ...
 
     def commit_repair(
-        self, run_id: str, index: int, region: int, repair: Repair, picture: Image | None
+        self,
+        run_id: str,
+        index: int,
+        region: int,
+        repair: Repair,
+        picture: Image | None,
+        trials: Sequence[Trial] = (),
     ) -> str | None:
-        """Store what became of a region, with the whole picture if it was accepted; that one's digest."""
+        """Store what became of a region and what it taught, with the whole picture if it was accepted; that
+        one's digest."""
         ...
 
     def commit_result(self, run_id: str, index: int, image: str, outside: str) -> None:

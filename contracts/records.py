@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.intervals import Interval, wilson, wilson_difference
+
 Image: TypeAlias = NDArray[np.uint8]
 Mask: TypeAlias = NDArray[np.bool_]
 Category: TypeAlias = Literal["physics", "structure", "distortion"]
@@ -114,6 +116,85 @@ class Revision:
     """Phrases of the findings that the new prompt answers."""
     reason: str = ""
     usage: Usage = Usage()
+    answers: tuple[Answer, ...] = ()
+    """Words that are new in the prompt, and what each is for."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Words that a revision adds."""
+
+    words: str
+    category: Category
+    phrase: str = ""
+    """The finding that they answer; empty if they are to keep such flaws away before one is found."""
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """What experience is gathered about: a kind of flaw, whatever picture it was found in."""
+
+    category: Category
+    topic: str = ""
+    """One word for what is flawed, such as "hand", by which phrases are grouped; empty is anything."""
+    phrase: str = ""
+    """A finding's own phrase, by which related topics are found."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Words once tried, and what came of it."""
+
+    painter: str
+    """Who painted, weights included."""
+    symptom: Symptom
+    words: str
+    """Empty if nothing was added: another seed alone."""
+    gone: bool
+    """Whether nothing of the kind was found in the next picture; of a region, whether its repair stayed."""
+    gain: float | None = None
+    """How much the selection score rose; None if it cannot be compared."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What all trials of some words against one kind of flaw came to, beside those without further words."""
+
+    symptom: Symptom
+    """What was asked about. The trials may be of a related topic, or of the whole category."""
+    topic: str
+    """What the trials were about; empty is anything of the category."""
+    words: str
+    tried: int
+    gone: int
+    plain_tried: int
+    plain_gone: int
+    gain: float | None = None
+    """Mean change of the selection score."""
+
+    @property
+    def share(self) -> Interval:
+        """How often it was gone, 0..1, with the 95 % Wilson interval."""
+        return wilson(self.gone, self.tried)
+
+    @property
+    def uplift(self) -> Interval:
+        """How much more often than without further words, -1..1; without comparison, more than half the time.
+        One lucky case proves nothing: the lower end of its interval is below 0."""
+        if not self.plain_tried:
+            share = self.share
+            return Interval(share.mean - 0.5, share.low - 0.5, share.high - 0.5)
+        return wilson_difference(self.gone, self.tried, self.plain_gone, self.plain_tried)
+
+    @property
+    def helps(self) -> bool:
+        """Is it proven that the words help?"""
+        return self.uplift.low > 0
+
+    @property
+    def fails(self) -> bool:
+        """Is it proven that they make it worse?"""
+        return self.uplift.high < 0
 
 
 @dataclass(frozen=True)
@@ -201,6 +282,8 @@ class Repair:
     """Number of the candidate that was taken, counted from 1; None if all were rolled back."""
     picture: str | None = None
     """sha256 digest of the whole picture with the repair; None if it was rolled back."""
+    answers: tuple[Answer, ...] = ()
+    """Words of the prompt that answer the region's findings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,8 +321,8 @@ class RevisionRequest:
     earlier_prompts: tuple[str, ...] = ()
     tries: tuple[Try, ...] = ()
     """Earlier rounds of this run, oldest first; the current one is not among them."""
-    helped: tuple[str, ...] = ()
-    """Words that repaired such findings in other runs, the best first."""
+    lessons: tuple[Lesson, ...] = ()
+    """What such findings taught in other runs, the best first."""
     spent: Usage = Usage()
     """What this run's earlier revisions took."""
 

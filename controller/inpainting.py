@@ -27,10 +27,12 @@ import numpy as np
 from contracts.errors import InvalidInput, ModelError
 from contracts.protocols import Inpainter, MemoryBank
 from contracts.records import (
+    Answer,
     Candidate,
     Diagnosis,
     Finding,
     Image,
+    Lesson,
     Mask,
     RegionPlan,
     Repair,
@@ -42,6 +44,7 @@ from contracts.records import (
 from contracts.seeds import derive_seed, picture_seed
 from controller import masks
 from controller.compositing import Source, SourceMap, composite, outside_digest
+from controller.experience import painter_key, region_trials, symptoms
 from controller.gate import NO_ARTIFACTS, ROUND_LIMIT, severity
 from controller.prompt_rules import clean_prompt
 from controller.region_gate import Attempt, Look, RegionGate, given_up
@@ -157,6 +160,9 @@ class InpaintingSettings:
     batch_size: int = 8
     """Crops or pictures per model call. Changes speed and memory, not results, so it is no part of a run's
     record."""
+    memory: bool = False
+    """Whether the words for a region look up what helped in earlier runs. What a run teaches is kept in any
+    case."""
 
     def __post_init__(self) -> None:
         for name in ("rounds", "candidates", "tries"):
@@ -170,6 +176,8 @@ class InpaintingSettings:
         """The settings that a result depends on."""
         values = asdict(self)
         del values["batch_size"]
+        if not self.memory:  # runs from before there was experience can be taken up again
+            del values["memory"]
         return values
 
 
@@ -328,11 +336,19 @@ class _State:
 
     def earlier_prompts(self, core: Mask) -> list[str]:
         """What the painter was told about this place in earlier rounds, oldest first."""
+        return [repair.prompt for repair in self._earlier(core) if repair.prompt is not None]
+
+    def earlier_answers(self, core: Mask) -> list[Answer]:
+        """What of it was to answer a finding."""
+        return [answer for repair in self._earlier(core) for answer in repair.answers]
+
+    def _earlier(self, core: Mask) -> list[Repair]:
+        """This place in earlier rounds."""
         return [
-            repair.prompt
+            repair
             for item in self.rounds[:-1]
             for repair in item.repairs or ()
-            if repair.prompt is not None and masks.same_region(core, repair.plan.core)
+            if masks.same_region(core, repair.plan.core)
         ]
 
     @property
@@ -398,6 +414,7 @@ class _Loop:
     ) -> None:
         self.states, self.tools, self.bank, self.settings = states, tools, bank, settings
         self.on_event, self.stepper = on_event, Stepper(run_step, on_event, settings.batch_size)
+        self.painter = painter_key(tools.inpainter.describe())
 
     def run(self) -> None:
         for index in range(1, self.settings.rounds + 1):
@@ -502,15 +519,27 @@ class _Loop:
         scenes = [spot.state.scene for spot in chunk]
         plans = [spot.repair.plan for spot in chunk]
         earlier = [spot.state.earlier_prompts(plan.core) for spot, plan in zip(chunk, plans, strict=True)]
+        lessons = [self._lessons(spot) for spot in chunk]
+        quality = self.settings.quality
         revisions, seconds = timed(
-            tool.name, len(chunk), lambda: region_prompts(scenes, plans, tool, earlier, self.settings.quality)
+            tool.name, len(chunk), lambda: region_prompts(scenes, plans, tool, earlier, quality, lessons)
         )
         for spot, revision in zip(chunk, revisions, strict=True):
             prompt = usable_prompt(tool.name, revision.prompt)
             state = spot.state
-            self.bank.commit_region_prompt(state.run_id, state.last.index, spot.region, prompt, seconds)
-            state.update_repair(spot.region, prompt=prompt)
+            answers = revision.answers
+            self.bank.commit_region_prompt(
+                state.run_id, state.last.index, spot.region, prompt, seconds, answers
+            )
+            state.update_repair(spot.region, prompt=prompt, answers=answers)
             yield spot
+
+    def _lessons(self, spot: _Spot) -> tuple[Lesson, ...]:
+        """What earlier runs taught about what was found here."""
+        state, findings = spot.state, spot.repair.plan.findings
+        if not self.settings.memory or not findings:
+            return ()
+        return self.bank.recall(state.run_id, state.last.index, spot.region, self.painter, symptoms(findings))
 
     def _paint(self, chunk: Sequence[_Spot]) -> Iterator[_Spot]:
         tool = self.tools.inpainter
@@ -581,7 +610,9 @@ class _Loop:
                 reason=repair.candidates[(chosen or 1) - 1].reason,
                 chosen=chosen,
             )
-            digest = self.bank.commit_repair(state.run_id, state.last.index, region, decided, picture)
+            given = state.earlier_answers(repair.plan.core)
+            taught = region_trials(decided, state.standing.scores, given, self.painter)
+            digest = self.bank.commit_repair(state.run_id, state.last.index, region, decided, picture, taught)
             state.update_repair(region, **{**vars(decided), "picture": digest})
             yield spot
 

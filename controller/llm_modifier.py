@@ -20,7 +20,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from contracts.errors import InvalidInput, LegionError
-from contracts.records import Finding, Revision, RevisionRequest
+from contracts.records import Answer, Finding, Lesson, Revision, RevisionRequest
+from controller.experience import additions, evidence
 from controller.gate import weight
 from controller.modifiers import RuleBasedModifier
 from controller.revision_rules import broken_rules
@@ -34,6 +35,7 @@ from servers.chat import Chat, Message
 MOST_FINDINGS = 6
 """The worst ones; a prompt answers few things well."""
 MOST_TRIES_SHOWN = 4
+MOST_LESSONS_SHOWN = 6
 MOST_REASON = 200
 LONGEST_TEXT = 300
 """Characters of one finding's explanation that are shown."""
@@ -145,7 +147,7 @@ class LanguageModelModifier:
                 text = json.dumps(dict(answer.data), ensure_ascii=False)[:1_000]
                 proposal, problems = self._check(answer.data, request, len(findings))
                 if proposal is not None and not problems:
-                    return self._revision(proposal, findings, number, meter), ""
+                    return self._revision(proposal, request, findings, number, meter), ""
                 problem = "; ".join(problems[:4])
             said = render("revision/again", problems=problem, prompt=request.user_prompt)
             # Only the last answer is shown: a weak model repeats what it has seen often.
@@ -171,13 +173,33 @@ class LanguageModelModifier:
         return proposal, problems
 
     def _revision(
-        self, proposal: Proposal, findings: Sequence[Finding], number: int, meter: Meter
+        self,
+        proposal: Proposal,
+        request: RevisionRequest,
+        findings: Sequence[Finding],
+        number: int,
+        meter: Meter,
     ) -> Revision:
         known = [n for n in dict.fromkeys(proposal.addressed) if 1 <= n <= len(findings)]
         addressed = tuple(dict.fromkeys(findings[n - 1].phrase for n in known))
         said = " ".join(proposal.reason.split())[:MOST_REASON]
         by = f"{self.chat.settings.model}{'' if number == 1 else f', try {number}'}"
-        return Revision(proposal.prompt, addressed, f"{said} ({by})" if said else by, meter.used)
+        answers = self._answers(proposal.prompt, [findings[n - 1] for n in known], request)
+        return Revision(proposal.prompt, addressed, f"{said} ({by})" if said else by, meter.used, answers)
+
+    def _answers(
+        self, prompt: str, findings: Sequence[Finding], request: RevisionRequest
+    ) -> tuple[Answer, ...]:
+        """What is new in the prompt, by the finding that it answers: words of the lexicon for those that they
+        fit, the model's own words for all."""
+        found = []
+        for finding in findings:
+            text = f"{finding.phrase} {finding.explanation}"
+            fitting = set(self.rules.lexicon.candidates(finding.category, text))
+            for words in additions(prompt, (request.user_prompt, request.current_prompt)):
+                if words in fitting or words not in self.rules.lexicon.phrases:
+                    found.append(Answer(words, finding.category, finding.phrase))
+        return tuple(dict.fromkeys(found))
 
     def _fall_back(self, request: RevisionRequest, why: str, meter: Meter) -> Revision:
         made = self._rules_alone(request)
@@ -239,9 +261,15 @@ def _history(request: RevisionRequest) -> str:
         outcome = "better" if tried.accepted else "not better"
         left = f"; found: {', '.join(tried.found[:MOST_FINDINGS])}" if tried.found else ""
         lines.append(f"Tried before: {tried.prompt} ({outcome}{left})")
-    if request.helped:
-        lines.append(f"Words that helped before: {', '.join(request.helped[:MOST_FINDINGS])}")
+    helped = [lesson for lesson in request.lessons if lesson.helps][:MOST_LESSONS_SHOWN]
+    lines += [f'Helped before: "{x.words}" against {_matter(x)} ({evidence(x)})' for x in helped]
     return "".join(f"\n{line}" for line in lines)
+
+
+def _matter(lesson: Lesson) -> str:
+    """`physics of the shadow`, or `physics` where nothing of it is found yet."""
+    kind = lesson.symptom
+    return f"{kind.category} of the {kind.topic}" if kind.topic else kind.category
 
 
 def _content(prompt: str, words: Words) -> list[str]:

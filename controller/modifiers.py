@@ -7,15 +7,18 @@ regeneration loop, arXiv 2503.15264, section 5).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from contracts.errors import InvalidInput
-from contracts.records import Finding, Revision, RevisionRequest
+from contracts.records import Answer, Category, Finding, Lesson, Revision, RevisionRequest
+from controller.experience import about, ahead, evidence
 from controller.gate import weight
+from controller.prompt_rules import says
 from prompts.lexicon import Lexicon
 
+MOST_AHEAD = 2
+"""Constraints per revision against what was not found yet."""
 NOTHING_FOUND = "no findings to answer; the prompt stays, the next seed is a new draw"
 NOTHING_NEW = (
     "every fitting constraint is in the prompt already; the prompt stays, the next seed is a new draw"
@@ -40,7 +43,8 @@ class WordLimit:
 @dataclass(frozen=True)
 class _Addition:
     phrase: str
-    category: str
+    category: Category
+    why: str = field(default="", compare=False)
 
 
 class RuleBasedModifier:
@@ -79,46 +83,81 @@ class RuleBasedModifier:
             if says(request.current_prompt, phrase) and not says(request.user_prompt, phrase)
         ]
         added: list[_Addition] = []
-        addressed: list[str] = []
+        answers: list[Answer] = []
         refused = False
         for finding in sorted(request.findings, key=weight, reverse=True):
-            answer, full = self._answer(finding, request.user_prompt, kept, added)
+            answer, full = self._answer(finding, request, kept, added)
             refused |= full
             if answer is not None:
-                addressed.append(finding.phrase)
+                answers.append(Answer(answer.phrase, finding.category, finding.phrase))
                 if answer not in added:
                     added.append(answer)
+        addressed = dict.fromkeys(answer.phrase for answer in answers)
+        for addition in self._ahead(request, kept, added):
+            answers.append(Answer(addition.phrase, addition.category))
+            added.append(addition)
         if not added:
             return Revision(request.current_prompt, reason=NO_ROOM if refused else NOTHING_NEW)
         prompt = self._compose(request.user_prompt, kept, added)
-        reason = "added " + ", ".join(f'"{a.phrase}" ({a.category})' for a in added)
-        return Revision(prompt, tuple(dict.fromkeys(addressed)), reason)
+        reason = "added " + ", ".join(f'"{a.phrase}" ({a.why})' for a in added)
+        return Revision(prompt, tuple(addressed), reason, answers=tuple(answers))
 
     def _answer(
-        self, finding: Finding, user_prompt: str, kept: list[str], added: list[_Addition]
+        self, finding: Finding, request: RevisionRequest, kept: list[str], added: list[_Addition]
     ) -> tuple[_Addition | None, bool]:
         """The constraint that answers a finding, new or added a moment ago, and whether one was left out for
         room."""
         full = False
-        text = f"{finding.phrase} {finding.explanation}"
-        for phrase in self.lexicon.candidates(finding.category, text):
-            addition = _Addition(phrase, finding.category)
+        for addition in self._candidates(finding, request.lessons):
             if addition in added:
                 return addition, full
-            if phrase in kept or says(user_prompt, phrase):
+            if addition.phrase in kept or says(request.user_prompt, addition.phrase):
                 continue
-            if self.fits(self._compose(user_prompt, kept, [*added, addition])):
+            if self.fits(self._compose(request.user_prompt, kept, [*added, addition])):
                 return addition, full
             full = True
         return None, full
 
-    def _compose(self, user_prompt: str, kept: list[str], added: list[_Addition]) -> str:
+    def _candidates(self, finding: Finding, lessons: Sequence[Lesson]) -> list[_Addition]:
+        """What fits the finding: first what is proven to help, then as the lexicon has it, and last what is
+        proven to make it worse."""
+        text = f"{finding.phrase} {finding.explanation}"
+        fitting = self.lexicon.candidates(finding.category, text)
+        known = {lesson.words: lesson for lesson in reversed(about(finding, lessons))}
+        order = sorted(fitting, key=lambda phrase: _merit(known.get(phrase)), reverse=True)
+        return [_addition(phrase, finding.category, known.get(phrase)) for phrase in order]
+
+    def _ahead(
+        self, request: RevisionRequest, kept: Sequence[str], added: Sequence[_Addition]
+    ) -> list[_Addition]:
+        """Constraints of the lexicon that are proven to keep away what was not found yet, as far as there is
+        room: the next picture is another draw, and may have what this one had not."""
+        if not added:
+            return []
+        chosen: list[_Addition] = []
+        for lesson in ahead(request.findings, request.lessons):
+            addition = _addition(lesson.words, lesson.symptom.category, lesson)
+            said = lesson.words in kept or says(request.user_prompt, lesson.words)
+            if said or lesson.words not in self.lexicon.phrases or len(chosen) == MOST_AHEAD:
+                continue
+            if self.fits(self._compose(request.user_prompt, kept, [*added, *chosen, addition])):
+                chosen.append(addition)
+        return chosen
+
+    def _compose(self, user_prompt: str, kept: Sequence[str], added: Sequence[_Addition]) -> str:
         chosen = {*kept, *(a.phrase for a in added)}
         # The lexicon's order, not the order of discovery: models learned the phrases in it.
         constraints = ", ".join(phrase for phrase in self.lexicon.phrases if phrase in chosen)
         return f"{user_prompt}{' ' if user_prompt.endswith(tuple('.,;:!?')) else ', '}{constraints}"
 
 
-def says(prompt: str, phrase: str) -> bool:
-    """Does the prompt contain the phrase as whole words, in any case?"""
-    return re.search(rf"(?<!\w){re.escape(phrase.lower())}(?!\w)", prompt.lower()) is not None
+def _addition(phrase: str, category: Category, lesson: Lesson | None) -> _Addition:
+    why = f"{category}: {evidence(lesson)}" if lesson is not None and lesson.helps else category
+    return _Addition(phrase, category, why)
+
+
+def _merit(lesson: Lesson | None) -> float:
+    """Above 0 if it is proven to help, below if it is proven not to, 0 if nothing is known or proven."""
+    if lesson is None or not (lesson.helps or lesson.fails):
+        return 0.0
+    return lesson.uplift.low if lesson.helps else lesson.uplift.high

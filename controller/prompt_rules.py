@@ -5,6 +5,7 @@ Any language and any symbol is welcome; what no model and no database can use is
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import Path
 
@@ -32,6 +33,11 @@ def clean_prompt(text: str) -> str:
             f"the prompt has {len(cleaned):,} characters, the limit is {MAX_CHARACTERS:,}: shorten it"
         )
     return cleaned
+
+
+def says(prompt: str, phrase: str) -> bool:
+    """Does the prompt contain the phrase as whole words, in any case?"""
+    return re.search(rf"(?<!\w){re.escape(phrase.lower())}(?!\w)", prompt.lower()) is not None
 
 
 def read_prompts_file(path: str | Path) -> list[str]:

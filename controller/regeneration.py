@@ -22,6 +22,7 @@ from contracts.records import (
     Finding,
     GenerationRequest,
     Image,
+    Lesson,
     RevisionRequest,
     Round,
     Run,
@@ -29,6 +30,7 @@ from contracts.records import (
     Usage,
 )
 from contracts.seeds import derive_seed
+from controller.experience import painter_key, round_trials, symptoms
 from controller.gate import GateSettings, best_round, judge
 from controller.prompt_rules import clean_prompt
 from controller.steps import (
@@ -87,6 +89,8 @@ class RegenerationSettings:
     """How far the selection score may fall below the best round's, in the score's own units."""
     batch_size: int = 8
     """Samples per model call. Changes speed and memory, not results, so it is no part of a run's record."""
+    memory: bool = False
+    """Whether revisions look up what helped in earlier runs. What a run teaches is kept in any case."""
 
     def __post_init__(self) -> None:
         self.gate("selection")
@@ -136,7 +140,8 @@ def run_settings(tools: RegenerationTools, settings: RegenerationSettings) -> di
         "patience": settings.patience,
         "score_tolerance": settings.score_tolerance,
     }
-    return {**limits, **tools.describe()}
+    # Only where it is used: runs from before there was experience can be taken up again.
+    return {**limits, **({"memory": True} if settings.memory else {}), **tools.describe()}
 
 
 class _State:
@@ -160,6 +165,11 @@ class _State:
             return self.last.index
         return len(self.rounds) + 1
 
+    @property
+    def answered(self) -> tuple[Finding, ...]:
+        """What the last round's prompt was to answer."""
+        return _open_findings(self.rounds[:-1])
+
     def update(self, **fields: object) -> None:
         self.rounds[-1] = replace(self.last, **fields)  # type: ignore[arg-type]
 
@@ -180,6 +190,7 @@ class _Loop:
         self.tools, self.bank, self.settings = tools, bank, settings
         self.on_event, self.stepper = on_event, Stepper(run_step, on_event, settings.batch_size)
         self.gate = settings.gate(tools.selection_scorer.name)
+        self.painter = painter_key(tools.generator.describe())
 
     def run(self) -> None:
         for index in range(1, self.settings.rounds + 1):
@@ -248,12 +259,15 @@ class _Loop:
     def _judge(self, chunk: Sequence[_State]) -> Iterator[_State]:
         for state in chunk:
             verdict = judge(state.last, state.rounds[:-1], self.gate)
-            self.bank.commit_verdict(state.run_id, state.last.index, verdict)
+            taught = round_trials(
+                state.prompt, state.rounds, state.answered, self.gate.selection_score, self.painter
+            )
+            self.bank.commit_verdict(state.run_id, state.last.index, verdict, taught)
             state.update(verdict=verdict)
             yield state
 
     def _revise(self, chunk: Sequence[_State]) -> Iterator[_State]:
-        requests = [_revision_request(state) for state in chunk]
+        requests = [_revision_request(state, self._lessons(state)) for state in chunk]
         tool = self.tools.modifier
         revisions, seconds = timed(tool.name, len(chunk), lambda: tool.revise(requests))
         for state, revision in zip(chunk, revisions, strict=True):
@@ -261,6 +275,13 @@ class _Loop:
             self.bank.commit_revision(state.run_id, state.last.index, kept, seconds)
             state.update(revision=kept)
             yield state
+
+    def _lessons(self, state: _State) -> tuple[Lesson, ...]:
+        """What earlier runs taught about what was found."""
+        findings = _open_findings(state.rounds)
+        if not self.settings.memory or not findings:
+            return ()
+        return self.bank.recall(state.run_id, state.last.index, 0, self.painter, symptoms(findings))
 
     def _close_round(self, state: _State) -> None:
         verdict = state.last.verdict
@@ -295,14 +316,15 @@ def _is_pending(step: Step, index: int, state: _State) -> bool:
             return now.revision is None and now.verdict is not None and now.verdict.stop is None
 
 
-def _revision_request(state: _State) -> RevisionRequest:
+def _revision_request(state: _State, lessons: tuple[Lesson, ...]) -> RevisionRequest:
     earlier = state.rounds[:-1]
     return RevisionRequest(
         user_prompt=state.prompt,
         current_prompt=state.last.prompt,
-        findings=_open_findings(state),
+        findings=_open_findings(state.rounds),
         earlier_prompts=tuple(dict.fromkeys(r.prompt for r in earlier)),
         tries=tuple(_try(r) for r in earlier),
+        lessons=lessons,
         spent=sum((r.revision.usage for r in earlier if r.revision is not None), Usage()),
     )
 
@@ -313,11 +335,11 @@ def _try(item: Round) -> Try:
     return Try(item.prompt, accepted, tuple(finding.phrase for finding in findings))
 
 
-def _open_findings(state: _State) -> tuple[Finding, ...]:
-    """What the next picture should answer: this round's findings, or the best round's if this one was rolled
-    back although nothing was found in it."""
-    best = best_round(state.rounds)
-    for candidate in (state.last, best):
+def _open_findings(rounds: Sequence[Round]) -> tuple[Finding, ...]:
+    """What the next picture should answer: the last round's findings, or the best round's if that one was
+    rolled back although nothing was found in it."""
+    best = best_round(rounds)
+    for candidate in (*rounds[-1:], best):
         if candidate is not None and candidate.diagnosis is not None and candidate.diagnosis.findings:
             return candidate.diagnosis.findings
     return ()

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from contracts.protocols import PromptModifier
-from contracts.records import Finding, RegionPlan, Revision, RevisionRequest
+from contracts.records import Finding, Lesson, RegionPlan, Revision, RevisionRequest
 from controller.gate import weight
 
 ANY_SCENE = "a photo"
@@ -50,18 +50,23 @@ def region_prompts(
     modifier: PromptModifier,
     earlier: Sequence[Sequence[str]] | None = None,
     quality: str = "",
+    lessons: Sequence[Sequence[Lesson]] | None = None,
 ) -> list[Revision]:
     """One prompt per region, in order; `scenes` holds the scene of each region's picture, and `quality` words
     that every region is painted with.
 
     `earlier` holds, per region, the prompts of its tries so far, oldest first: the next try builds on the
-    last. A region without findings (a person drew it) gets the scene alone. Raises what the modifier raises.
+    last. `lessons` holds, per region, what is known of such flaws. A region without findings (a person drew
+    it) gets the scene alone. Raises what the modifier raises.
     """
     tried = [()] * len(regions) if earlier is None else earlier
+    taught = [()] * len(regions) if lessons is None else lessons
     wanted = [f"{scene}, {quality}" if quality else scene for scene in scenes]
     requests = [
-        RevisionRequest(scene, prompts[-1] if prompts else scene, region.findings, tuple(prompts))
-        for scene, region, prompts in zip(wanted, regions, tried, strict=True)
+        RevisionRequest(
+            scene, prompts[-1] if prompts else scene, region.findings, tuple(prompts), lessons=tuple(known)
+        )
+        for scene, region, prompts, known in zip(wanted, regions, tried, taught, strict=True)
     ]
     return modifier.revise(requests)
 

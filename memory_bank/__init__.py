@@ -9,6 +9,11 @@ lease.py    who holds a run, and is that process still alive
 listing.py  runs at a glance: filtered, sorted, summed up
 upkeep.py   what is lost, what nobody names any more, where a picture belongs
 settings.py may this run be taken up again with these values
+rows.py     rows that a commit needs, found or told missing
+reading.py  from rows to records
+holding.py  runs begun, taken up again, held by one process at a time
+committing.py every step of both loops, each once
+experience.py what was tried against which flaw, what came of it, and what of that the next run is told
 bank.py     the MemoryBank protocol over all of these
 """
 

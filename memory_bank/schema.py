@@ -6,18 +6,16 @@ in a table of our own name, so that a database may be shared with other programs
 
 from __future__ import annotations
 
-import time
-
-from sqlalchemy import inspect, select, text
+from sqlalchemy import inspect, text
 from sqlalchemy.orm import Session
 
 from contracts.errors import MemoryBankError
-from memory_bank.lease import describe, is_live
 from memory_bank.places import DATABASE_VARIABLE
-from memory_bank.tables import Base, RunRow
+from memory_bank.rows import at_work
+from memory_bank.tables import Base
 
 VERSION_TABLE = "legion_schema_version"
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every schema this program can bring up to date, oldest first. A test compares them with the scripts."""
 HEAD = REVISIONS[-1]
 UNRELEASED = "before 0001"
@@ -63,8 +61,10 @@ def upgrade(session: Session) -> None:
     found = revision_of(session)
     if found == HEAD:
         return  # another process was faster
-    if found is not None:
-        _check_nobody_works(session, found)
+    if found is not None and (working := at_work(session)):
+        raise MemoryBankError(
+            f"the database has schema {found} and needs {HEAD}, but {working}; wait until it ends"
+        )
     # Alembic takes a tenth of a second to import, which only an upgrade has to pay.
     from alembic import command
     from alembic.config import Config
@@ -72,18 +72,6 @@ def upgrade(session: Session) -> None:
     config = Config(attributes={"connection": session.connection()})
     config.set_main_option("script_location", "memory_bank:migrations")
     command.upgrade(config, HEAD)
-
-
-def _check_nobody_works(session: Session, found: str) -> None:
-    held = select(RunRow.run_id, RunRow.lease_holder, RunRow.lease_expiry).where(
-        RunRow.lease_holder.is_not(None)
-    )
-    for run_id, holder, expiry in session.execute(held):
-        if holder is not None and is_live(holder, expiry, time.time()):
-            raise MemoryBankError(
-                f"the database has schema {found} and needs {HEAD}, but {describe(holder)} is working on run "
-                f"{run_id}; wait until it ends"
-            )
 
 
 def _newer(found: str) -> MemoryBankError:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
@@ -35,6 +35,11 @@ class RunRow(Base):
     lease_heartbeat: Mapped[float | None]
     lease_expiry: Mapped[float | None]
     """Both in seconds since 1970, UTC."""
+    trials_before: Mapped[int | None] = mapped_column(BigInteger)
+    """The latest trial when the run began. What it is told is not newer, so it does not depend on what runs
+    beside it, in its own batch or elsewhere."""
+    earlier_settings: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
+    """Settings it had before a person changed them half way, and how many rounds were open then."""
     rounds: Mapped[list[RoundRow]] = relationship(order_by="RoundRow.round_index")
     steps: Mapped[list[StepRow]] = relationship(order_by="StepRow.id")
 
@@ -134,6 +139,7 @@ class RevisionRow(Base):
     prompt: Mapped[str] = mapped_column(Text)
     addressed: Mapped[list[str]] = mapped_column(JSON)
     reason: Mapped[str] = mapped_column(Text)
+    answers: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     usage: Mapped[RevisionUsageRow | None] = relationship()
 
 
@@ -164,6 +170,7 @@ class RegionRow(Base):
     target: Mapped[list[int]] = mapped_column(JSON)
     gain: Mapped[float]
     prompt: Mapped[str | None] = mapped_column(Text)
+    answers: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     accepted: Mapped[bool | None]
     reason: Mapped[str] = mapped_column(Text, default="")
     chosen: Mapped[int | None]
@@ -210,3 +217,59 @@ class ResultRow(Base):
     round_pk: Mapped[int] = mapped_column(ForeignKey("rounds.id"), unique=True)
     image: Mapped[str] = mapped_column(String(64), index=True)
     outside: Mapped[str] = mapped_column(String(64))
+
+
+class LessonRow(Base):
+    """What all trials of some words against one kind of flaw came to so far."""
+
+    __tablename__ = "lessons"
+    __table_args__ = (
+        UniqueConstraint("painter", "kind", "category", "topic", "words"),
+        Index("ix_lessons_best_known", "painter", "kind", "category", "topic", "tried"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    painter: Mapped[str] = mapped_column(String(200))
+    kind: Mapped[str] = mapped_column(String(32))
+    category: Mapped[str] = mapped_column(String(32))
+    topic: Mapped[str] = mapped_column(String(64))
+    words: Mapped[str] = mapped_column(String(200))
+    phrase: Mapped[str] = mapped_column(Text)
+    """A finding's phrase. The search index is over the topic and this: `lesson_words` on SQLite, GIN indexes
+    on PostgreSQL, both made by the migration."""
+    tried: Mapped[int] = mapped_column(index=True)
+    gone: Mapped[int]
+    gain: Mapped[float]
+    """Sum over the trials whose change of score is known."""
+    gains: Mapped[int]
+
+
+class TrialRow(Base):
+    """One trial, and what its lesson's sums came to with it: so any earlier moment can be asked about."""
+
+    __tablename__ = "trials"
+    __table_args__ = (
+        UniqueConstraint("round_pk", "region", "lesson_pk"),
+        Index("ix_trials_lesson_pk_id", "lesson_pk", "id"),
+    )
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    lesson_pk: Mapped[int] = mapped_column(ForeignKey("lessons.id"))
+    round_pk: Mapped[int] = mapped_column(ForeignKey("rounds.id"))
+    region: Mapped[int]
+    was_gone: Mapped[bool]
+    tried: Mapped[int]
+    gone: Mapped[int]
+    gain: Mapped[float]
+    gains: Mapped[int]
+
+
+class RecollectionRow(Base):
+    """What a round or region was told of earlier runs. It names the run by its id: to do a run anew, it is
+    kept before the run begins."""
+
+    __tablename__ = "recollections"
+    __table_args__ = (UniqueConstraint("run_id", "round_index", "region"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(String(64))
+    round_index: Mapped[int]
+    region: Mapped[int]
+    lessons: Mapped[list[dict[str, Any]]] = mapped_column(JSON)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -12,7 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from contracts.errors import MemoryBankError, RunBusy
 from contracts.records import Content
-from memory_bank.lease import describe, is_live
+from memory_bank.rows import at_work
 from memory_bank.store import ContentStore, Kind, Stored
 from memory_bank.tables import (
     CandidateRow,
@@ -109,14 +108,8 @@ def check_idle(session: Session) -> None:
     under way: what it has stored is not named by a row yet."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("LOCK TABLE runs IN EXCLUSIVE MODE"))
-    held = select(RunRow.run_id, RunRow.lease_holder, RunRow.lease_expiry).where(
-        RunRow.lease_holder.is_not(None)
-    )
-    for run_id, holder, expiry in session.execute(held):
-        if holder is not None and is_live(holder, expiry, time.time()):
-            raise RunBusy(
-                f"{describe(holder)} is working on run {run_id}: wait until it ends, then try again"
-            )
+    if working := at_work(session):
+        raise RunBusy(f"{working}: wait until it ends, then try again")
 
 
 def check_database(session: Session) -> None:

@@ -50,8 +50,11 @@ class Place:
     def clear(self) -> None:
         """Take all tables away, so that the next to come makes them."""
         if self.is_sqlite:
-            for (name,) in self.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
-                self.execute(f"DROP TABLE {name}")
+            # A search index takes the tables beneath it along.
+            for kind in ("sql LIKE 'CREATE VIRTUAL%'", "true"):
+                tables = f"SELECT name FROM sqlite_master WHERE type = 'table' AND {kind}"
+                for (name,) in self.execute(tables):
+                    self.execute(f"DROP TABLE {name}")
         else:
             self.execute("DROP SCHEMA public CASCADE")
             self.execute("CREATE SCHEMA public")
@@ -75,6 +78,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         return Place(f"sqlite:///{tmp_path}/home/memory_bank.sqlite3")
     server: Place = request.getfixturevalue("postgres")
     if server.execute("SELECT 1 FROM pg_tables WHERE tablename = 'runs'"):
-        server.execute("TRUNCATE runs, jobs CASCADE")
+        server.execute("TRUNCATE runs, jobs, lessons, recollections CASCADE")
     monkeypatch.setenv("LEGION_DATABASE_URL", server.url)
     return server

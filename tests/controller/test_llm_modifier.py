@@ -8,7 +8,7 @@ import pytest
 from scripted_server import chat, cut, hang, html, problem, send
 
 from contracts.errors import InvalidInput, ModelError
-from contracts.records import Finding, RevisionRequest, Try, Usage
+from contracts.records import Finding, Lesson, RevisionRequest, Symptom, Try, Usage
 from controller.llm_modifier import LanguageModelModifier, RevisionSettings
 from controller.modifiers import NO_ROOM, NOTHING_FOUND, RuleBasedModifier, WordLimit
 from prompts import load_lexicon
@@ -63,7 +63,11 @@ def test_the_model_is_told_everything_it_may_know(scripted_server):
         SHADOW,
         current=f"{CONE}, clean surface",
         tries=(Try(CONE, True, ("the rim",)), Try(f"{CONE}, bright", False)),
-        helped=("one lamp",),
+        lessons=(
+            Lesson(Symptom("physics", "shadow"), "shadow", "one lamp", 20, 19, 30, 12),
+            Lesson(Symptom("distortion"), "", "fine grain", 50, 49, 90, 60),
+            Lesson(Symptom("physics", "shadow"), "shadow", "two lamps", 1, 1, 30, 12),
+        ),
     )
     revise(scripted_server, asked, examples=False)
     sent = scripted_server.bodies[0]["messages"]
@@ -76,7 +80,8 @@ def test_the_model_is_told_everything_it_may_know(scripted_server):
         f"The picture was painted from: {CONE}, clean surface",
         f"Tried before: {CONE} (better; found: the rim)",
         f"Tried before: {CONE}, bright (not better)",
-        "Words that helped before: one lamp",
+        'Helped before: "one lamp" against physics of the shadow (gone in 19 of 20, without it in 12 of 30)',
+        'Helped before: "fine grain" against distortion (gone in 49 of 50, without it in 60 of 90)',
     ]
     assert scripted_server.bodies[0]["response_format"]["json_schema"]["schema"]["properties"][
         "addressed"

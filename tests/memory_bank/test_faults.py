@@ -106,7 +106,7 @@ def test_runs_are_in_order_whatever_the_clock_says(
     bank: SqlMemoryBank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, moment in (("first", "2026-05-01"), ("second", "2019-01-01")):
-        monkeypatch.setattr("memory_bank.bank._now", lambda m=moment: f"{m}T00:00:00.000000+00:00")
+        monkeypatch.setattr("memory_bank.holding.now", lambda m=moment: f"{m}T00:00:00.000000+00:00")
         with bank.begin(name, **BEGIN):
             bank.open_round(name, 1, "p", 1)
     assert [run.run_id for run in bank.runs()] == ["second", "first"]

