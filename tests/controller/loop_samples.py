@@ -12,7 +12,7 @@ import numpy as np
 from counting import Counting, dice
 
 from contracts.errors import AlreadyCommitted, RunNotFound, SettingsChanged
-from contracts.records import CATEGORIES, Diagnosis, Finding, Round, Run, Score
+from contracts.records import CATEGORIES, Diagnosis, Finding, Lesson, Round, Run, Score, Trial
 from controller.modifiers import RuleBasedModifier, says
 from controller.regeneration import RegenerationTools
 from prompts import load_lexicon
@@ -112,6 +112,8 @@ class DictBank:
         self.images: dict[str, np.ndarray] = {}
         self.commits = 0
         self.interrupt_after: int | None = None
+        self.told: dict[tuple[str, int, int], tuple[Lesson, ...]] = {}
+        self.trials: list[Trial] = []
 
     @contextmanager
     def begin(self, run_id, *, kind, prompt, seed, settings) -> Iterator[Run]:
@@ -162,7 +164,11 @@ class DictBank:
     def commit_scores(self, run_id, index, scores, seconds):
         self._commit(run_id, index, "scores", tuple(scores))
 
-    def commit_verdict(self, run_id, index, verdict):
+    def recall(self, run_id, index, region, painter, symptoms):
+        return self.told.get((run_id, index, region), ())
+
+    def commit_verdict(self, run_id, index, verdict, trials=()):
+        self.trials += trials
         self._commit(run_id, index, "verdict", verdict)
 
     def commit_revision(self, run_id, index, revision, seconds):
