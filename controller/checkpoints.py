@@ -9,14 +9,6 @@ from pathlib import Path
 
 from contracts.errors import CheckpointError
 
-_HUB_NAME = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w.-]+))?")
-
-
-def hub_name(given: str) -> tuple[str, str | None] | None:
-    """Repository and revision of `ORG/NAME[@REVISION]`; None if it has not the form of a name on the hub."""
-    named = _HUB_NAME.fullmatch(given)
-    return (named["repo"], named["revision"]) if named else None
-
 
 def how_to_get(name: str, variant: str = "") -> str:
     """The command that downloads what is loaded of a pipeline on the hub, and no more."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import CheckpointError, InvalidInput
+from contracts.hub import hub_name
 from contracts.protocols import Defender, Generator, Inpainter, PromptModifier, Scorer
-from controller.checkpoints import hub_name
 from controller.generators import hub
 from controller.generators.diffusers_inpainting import DiffusersInpainter
 from controller.generators.diffusers_pipeline import DiffusersGenerator

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from controller.checkpoints import how_to_get, hub_name
+from contracts.hub import hub_name
+from controller.checkpoints import how_to_get
 from flows.profiles.loading import Profile, load_profile, user_profiles
 from servers.client import Server, ServerSettings
 

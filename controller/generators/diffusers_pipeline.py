@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from PIL import Image as Pillow
 
+from contracts.hub import hub_name
 from contracts.records import GenerationRequest, Image
-from controller.checkpoints import hub_name, weights_digest
+from controller.checkpoints import weights_digest
 from controller.generators import hub, loading, pipelines
 from controller.generators.batching import Batching, Relief, probe_for
 from controller.generators.loading import Loan, Weights

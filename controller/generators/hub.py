@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import CheckpointError
-from controller.checkpoints import how_to_get, hub_name
+from contracts.hub import PATIENCE, hub_name, not_there, quiet_hub
+from controller.checkpoints import how_to_get
 
 log = logging.getLogger(__name__)
 
 INDEX = "model_index.json"
-_PATIENCE = 10.0
-"""Seconds to wait for the hub's first answer."""
 
 
 def present(given: Path | str) -> Path | None:
@@ -31,7 +30,7 @@ def present(given: Path | str) -> Path | None:
     from huggingface_hub import snapshot_download
 
     try:
-        found = Path(snapshot_download(named[0], revision=named[1], local_files_only=True))
+        found = Path(snapshot_download(named.repo, revision=named.revision, local_files_only=True))
     except (OSError, ValueError):
         return None
     return found if complete(found) else None
@@ -58,28 +57,21 @@ def locate(given: Path | str, variant: str = "") -> Path:
         return found
     if (named := hub_name(str(given))) is None:
         raise CheckpointError(f"there is no diffusers pipeline in {given}: there is no such folder")
-    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # its own account of its retries
+    quiet_hub()
     import diffusers
     from huggingface_hub import model_info
 
     options: dict[str, Any] = {"variant": variant} if variant else {}
     try:
-        model_info(named[0], revision=named[1], timeout=_PATIENCE)
+        model_info(named.repo, revision=named.revision, timeout=PATIENCE)
         log.warning("downloading %s from the hub; the next time it is taken from the cache", given)
         download: Any = diffusers.DiffusionPipeline.download
-        return Path(download(named[0], revision=named[1], **options))
+        return Path(download(named.repo, revision=named.revision, **options))
     except Exception as error:  # the hub's client lets the errors of whatever HTTP library it uses through
-        raise CheckpointError(
-            f"there is no folder {given}, and the hub gave nothing of that name ({_reason(error)}): "
-            f"{how_to_get(str(given), variant)}, here or on another machine, and give the folder's path"
-        ) from error
+        remedy = f"{how_to_get(str(given), variant)}, here or on another machine, and give the folder's path"
+        raise not_there(given, "folder", error, remedy) from error
 
 
 def _is_model(kind: list[str]) -> bool:
     """Parts with weights: not tokenizers, schedulers and preprocessors."""
     return not any(word in kind[1] for word in ("Tokenizer", "Scheduler", "Processor", "Extractor"))
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__

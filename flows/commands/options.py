@@ -54,7 +54,7 @@ def add_generator(parser: argparse.ArgumentParser) -> None:
 
 def generator_path(given: str) -> str:
     """A folder's whole path; a name on the hub as it is."""
-    from controller.checkpoints import hub_name
+    from contracts.hub import hub_name
 
     folder = Path(given).expanduser()
     return given if hub_name(given) and not folder.exists() else str(folder.resolve())

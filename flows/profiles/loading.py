@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError
 
 from contracts.errors import InvalidInput
-from controller.checkpoints import hub_name
+from contracts.hub import hub_name
 from defender.tiling import MAX_ZOOM
 from flows.profiles.generator import GeneratorProfile, with_changes
 from flows.profiles.inpainting import InpaintingProfile

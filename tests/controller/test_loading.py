@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from contracts.errors import CheckpointError, InvalidInput
+from contracts.hub import HubName, hub_name
 from contracts.records import GenerationRequest, InpaintRequest
-from controller.checkpoints import how_to_get, hub_name, weights_digest
+from controller.checkpoints import how_to_get, weights_digest
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -180,7 +181,8 @@ def test_defaults_of_a_folder_may_set_a_size(folder, tmp_path):
 
 
 def test_names_on_the_hub_are_told_from_paths():
-    assert hub_name("org/name") == ("org/name", None) and hub_name("org/name@v1.0") == ("org/name", "v1.0")
+    assert hub_name("org/name") == HubName("org/name")
+    assert hub_name("org/name@v1.0") == HubName("org/name", "v1.0")
     assert all(
         hub_name(path) is None for path in ("name", "/org/name", "./org/name", "a/b/c", "../name", "~/name")
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import InvalidInput
-from controller.checkpoints import hub_name
+from contracts.hub import hub_name
 from flows.profiles.loading import (
     BUNDLED,
     available_profiles,
