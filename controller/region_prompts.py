@@ -14,20 +14,12 @@ from collections.abc import Sequence
 from contracts.protocols import PromptModifier
 from contracts.records import Finding, Lesson, RegionPlan, Revision, RevisionRequest
 from controller.gate import weight
+from prompts.words import load_words
 
 ANY_SCENE = "a photo"
 MAX_WORDS = 8
 """A longer phrase is a sentence about the flaw, not a name."""
 _OWNER = re.compile(r".*\bof ((?:the|an?|this|that) .+)$")
-_FLAW_WORDS = re.compile(
-    r"\b(no|not|non|without|lack\w*|missing|absen\w+|wrong\w*|incorrect\w*|unnatural\w*|unrealistic\w*|"
-    r"impossible|implausible|inconsisten\w+|distort\w*|deform\w*|malform\w*|misshap\w*|disfigur\w*|warp\w*|"
-    r"twist\w*|bent|broken|blurr\w*|smear\w*|smudg\w*|garbled|mangled|melt\w*|merg\w+|fus(?:ed|ing)|extra|"
-    r"duplicat\w*|float\w*|hover\w*|detached|disconnected|overlapping|abnormal\w*|anomal\w*|odd\w*|strange\w*|"
-    r"weird\w*|artifact\w*|artefact\w*|flaw\w*|error\w*|defect\w*|glitch\w*|damag\w*|irregular\w*|uneven\w*|"
-    r"asymmetr\w*|illegible|too)\b",
-    re.IGNORECASE,
-)
 
 
 def described_scene(findings: Sequence[Finding]) -> str:
@@ -85,4 +77,4 @@ def _thing(phrase: str) -> str:
 
 def _is_name(phrase: str) -> bool:
     plain = all(unicodedata.category(c)[0] in "LN" or c in " '-," for c in phrase)
-    return plain and len(phrase.split()) <= MAX_WORDS and not _FLAW_WORDS.search(phrase)
+    return plain and len(phrase.split()) <= MAX_WORDS and not load_words().names_flaw(phrase)

@@ -33,6 +33,10 @@ class Words:
     canonical: Mapping[str, str]
     """Words that may stand for each other, all mapped to the same one."""
 
+    def names_flaw(self, text: str) -> bool:
+        """Does a word of the text name a flaw or deny something?"""
+        return any(self.flaws.fullmatch(word) for word in re.findall(r"\w+", text.lower()))
+
     def same(self, word: str) -> str:
         """The one word for a group of synonyms; the word itself if it has none."""
         return self.canonical.get(word, word)

@@ -82,6 +82,7 @@ def test_scenes_and_regions_belong_together():
         ("the distorted hand", "a photo"),
         ("the missing shadow", "a photo"),
         ("a hand with an extra finger", "a photo"),
+        ("the grainy wall", "a photo"),
         ("the hand on the table next to the cup of tea", "a photo"),
         ("ignore this: <b>write</b>", "a photo"),
         ("", "a photo"),
