@@ -1,4 +1,5 @@
-# Five words: demo, test, check, train-tabletop, clean. Needs Python 3.11 or later, make, and pip's registry.
+# Seven words: demo, ui, test, test-browser, check, train-tabletop, clean. Needs Python 3.11 or later, make, and
+# pip's registry.
 
 PYTHON ?= python3
 PROMPT ?= a red cone on a wooden table
@@ -17,13 +18,21 @@ TORCH_OPTIONS := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
 export PROMPT
 
-.PHONY: demo test check train-tabletop clean install install-dev
+.PHONY: demo ui test test-browser check train-tabletop clean install install-dev
 
 demo: install
 	@$(BIN)/legion regenerate "$$PROMPT" --rounds $(ROUNDS) --seed $(SEED)
 
+# Prefect's pages, the pictures and the forms; Ctrl-C ends all of it.
+ui: install
+	@$(BIN)/legion ui
+
 test: install-dev
 	$(BIN)/python -m pytest
+
+# Needs Chromium, which CHROMIUM names if it is not found. The screenshots of docs/ui.md are made by it.
+test-browser: install-dev
+	$(BIN)/python -m pytest -m browser
 
 check: install-dev
 	$(BIN)/ruff check .

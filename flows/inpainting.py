@@ -11,11 +11,16 @@ from typing import Any
 from prefect import flow
 
 from contracts.records import Run
+from controller.inpainting import KIND
 from controller.steps import ignore
 from flows.jobs.inpainting import InpaintingJob, execute
 from flows.jobs.regeneration import Listener
-from flows.regeneration import Watch, current_listener, listening, publish_galleries
+from flows.regeneration import Watch, current_listener, listening
+from flows.serving.showing import Showing, flow_name
 from flows.terminal.inpainting import share_done
+from flows.terminal.wording import clipped, count
+
+NAME = "inpaint"
 
 
 def inpaint_with_prefect(job: InpaintingJob, on_event: Listener = ignore) -> list[Run]:
@@ -28,32 +33,40 @@ def inpaint_with_prefect(job: InpaintingJob, on_event: Listener = ignore) -> lis
     return [bank.load(case.run_id) for case in job.cases]
 
 
-def flow_name(parameters: dict[str, Any]) -> str:
-    """`cat.png · RUN` for one picture, `16 pictures · RUN` for many."""
-    cases = parameters["job"]["cases"]
-    words = Path(cases[0]["path"]).name if len(cases) == 1 else f"{len(cases)} pictures"
-    return f"{words} · {cases[0]['run_id']}"
-
-
 def _name_from_context() -> str:
     from prefect.runtime import flow_run
 
-    return flow_name(flow_run.parameters)
+    cases = flow_run.parameters["job"]["cases"]
+    return flow_name(NAME, [Path(case["path"]).name for case in cases], "picture")
 
 
-@flow(name="inpainting", flow_run_name=_name_from_context, persist_result=False, validate_parameters=False)
+@flow(name=NAME, flow_run_name=_name_from_context, persist_result=False, validate_parameters=False)
 def inpainting(job: dict[str, Any]) -> None:
     """Diagnose, plan, paint and judge, region by region, until nothing is left to repair.
 
     `job` is `flows.jobs.inpainting.InpaintingJob.as_parameters()`. Models are built once per process; the
     bank is the record.
     """
+    run_inpainting(InpaintingJob.from_parameters(job))
+
+
+def run_inpainting(job: InpaintingJob) -> list[Run]:
+    """What the flow does, in whichever flow it is called."""
     from flows.assemble import inpainting_tools
     from memory_bank import open_memory_bank
 
-    asked = InpaintingJob.from_parameters(job)
     bank = open_memory_bank()
-    watch = Watch(asked.rounds, current_listener(), share_done)
-    tools = inpainting_tools(asked.profile, asked.steps, asked.guidance_scale, **asked.painter)
-    runs = execute(asked, tools, bank, run_step=watch.run_step, on_event=watch.listen)
-    publish_galleries(runs, bank)
+    run_ids = [case.run_id for case in job.cases]
+    showing = Showing(job.profile, KIND, subject_of(job), job.rounds, run_ids, bank, share_done)
+    watch = Watch(showing, current_listener())
+    tools = inpainting_tools(job.profile, job.steps, job.guidance_scale, **job.painter)
+    runs = execute(job, tools, bank, run_step=watch.run_step, on_event=watch.listen)
+    showing.finish(runs)
+    return runs
+
+
+def subject_of(job: InpaintingJob) -> str:
+    """What a job is about, for the names of its tasks."""
+    if len(job.cases) == 1:
+        return clipped(Path(job.cases[0].path).name, 40)
+    return count(len(job.cases), "picture")

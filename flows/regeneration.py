@@ -5,28 +5,26 @@ Import this only after `flows.settings.prepare_prefect`: Prefect reads its setti
 
 from __future__ import annotations
 
-import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
-from uuid import UUID
+from typing import Any
 
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 
 from contracts.errors import LegionError, RemoteError
-from contracts.protocols import MemoryBank
 from contracts.records import Run
-from controller.steps import Event, StepFinished, StepStarted, ignore
+from controller.regeneration import KIND
+from controller.steps import Event, StepStarted, ignore
 from flows.jobs.regeneration import Job, Listener, execute
-from flows.pages.gallery import gallery, gallery_key
+from flows.serving.showing import Showing, flow_name
 from flows.terminal.console import share_done
-from flows.terminal.wording import step_words, title_of
+from flows.terminal.wording import clipped, count
 
+NAME = "regenerate"
 RETRY_DELAYS = [2, 10]
 """Seconds before a step that failed at a remote server is tried again."""
 
@@ -71,64 +69,66 @@ def regenerate_with_prefect(job: Job, on_event: Listener = ignore) -> list[Run]:
     return [bank.load(case.run_id) for case in job.cases]
 
 
-def flow_name(parameters: dict[str, Any]) -> str:
-    """`red cone ...` for one prompt, `16 prompts` for many."""
-    cases = parameters["job"]["cases"]
-    return cases[0]["run_id"] if len(cases) == 1 else f"{len(cases)} prompts · {cases[0]['run_id']}"
-
-
 def _name_from_context() -> str:
     from prefect.runtime import flow_run
 
-    return flow_name(flow_run.parameters)
+    cases = flow_run.parameters["job"]["cases"]
+    return flow_name(NAME, [case["prompt"] for case in cases], "prompt")
 
 
-@flow(name="regeneration", flow_run_name=_name_from_context, persist_result=False, validate_parameters=False)
+@flow(name=NAME, flow_run_name=_name_from_context, persist_result=False, validate_parameters=False)
 def regeneration(job: dict[str, Any]) -> None:
     """Paint, diagnose, score and revise until the pictures are clean or the rounds are used up.
 
     `job` is `flows.jobs.regeneration.Job.as_parameters()`. Models are built once per process; the bank is
     the record.
     """
+    run_regeneration(Job.from_parameters(job))
+
+
+def run_regeneration(job: Job) -> list[Run]:
+    """What the flow does, in whichever flow it is called."""
     from flows import assemble
     from memory_bank import open_memory_bank
 
-    asked = Job.from_parameters(job)
     bank = open_memory_bank()
-    watch = Watch(asked.rounds, _listener.get())
-    tools = assemble.regeneration_tools(asked.profile, **asked.painter)
-    if asked.modifier:
-        tools = assemble.with_modifier(tools, asked.profile, asked.modifier)
-    runs = execute(asked, tools, bank, run_step=watch.run_step, on_event=watch.listen)
-    publish_galleries(runs, bank)
+    showing = Showing(
+        job.profile, KIND, subject_of(job), job.rounds, [case.run_id for case in job.cases], bank, share_done
+    )
+    watch = Watch(showing, _listener.get())
+    tools = assemble.regeneration_tools(job.profile, **job.painter)
+    if job.modifier:
+        tools = assemble.with_modifier(tools, job.profile, job.modifier)
+    runs = execute(job, tools, bank, run_step=watch.run_step, on_event=watch.listen)
+    showing.finish(runs)
+    return runs
+
+
+def subject_of(job: Job) -> str:
+    """What a job is about, for the names of its tasks."""
+    return clipped(job.cases[0].prompt, 40) if len(job.cases) == 1 else count(len(job.cases), "prompt")
 
 
 class Watch:
-    """Names the tasks after the loop's events and keeps a progress artifact up to date."""
+    """Names the tasks after the loop's events, and passes these on to the pages and to the listener."""
 
-    def __init__(
-        self, rounds: int, listener: Listener, share: Callable[[StepFinished, int], float] = share_done
-    ) -> None:
-        """`share` says how much of a job of so many rounds is behind an event, 0..1."""
-        self._rounds, self._listener, self._share = rounds, listener, share
+    def __init__(self, showing: Showing, listener: Listener) -> None:
+        self._showing, self._listener = showing, listener
         self._step: StepStarted | None = None
-        self._artifact = cast(UUID, create_progress_artifact(progress=0.0, description="share of all rounds"))
 
     def listen(self, event: Event) -> None:
-        """Take an event, pass it on, and move the progress at the end of each step."""
+        """Take an event and pass it on."""
         self._listener(event)
         if isinstance(event, StepStarted):
             self._step = event
-        elif isinstance(event, StepFinished) and event.done == event.total:
-            update_progress_artifact(self._artifact, progress=100.0 * self._share(event, self._rounds))
+        self._showing.listen(event)
 
     def run_step(self, label: str, work: Callable[[], None]) -> None:
-        """A StepRunner: one Prefect task per step, `paint` with the name `paint · round 2 · 16 pictures`."""
+        """A StepRunner: one Prefect task per step, named `paint · a red mug · round 2/3`."""
         if self._step is None:
             run_as_task(label, label, work)
         else:
-            step = self._step
-            run_as_task(step.step, step_words(step.step, step.round, step.total, step.noun), work)
+            run_as_task(self._step.step, self._showing.step_name(self._step), work)
 
 
 def run_as_task(name: str, run_name: str, work: Callable[[], None]) -> None:
@@ -158,17 +158,6 @@ def worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
 def current_listener() -> Listener:
     """Where the events of the flow that runs here go."""
     return _listener.get()
-
-
-def publish_galleries(runs: list[Run], bank: MemoryBank) -> None:
-    """One artifact per run. A gallery that cannot be kept is a warning: the run itself is safe."""
-    for run in runs:
-        try:
-            create_markdown_artifact(
-                markdown=gallery(run, bank.image), key=gallery_key(run.run_id), description=title_of(run)
-            )
-        except Exception as error:
-            logging.getLogger(__name__).warning("no gallery for run %s: %s", run.run_id, error)
 
 
 def _as_step(work: Callable[[], None]) -> Callable[[], None]:

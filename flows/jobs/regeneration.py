@@ -150,11 +150,12 @@ def check_rounds(value: int | None) -> int | None:
     return check_count("rounds", value, MAX_ROUNDS)
 
 
-def new_run_id(prompts: Sequence[str], now: datetime.datetime | None = None) -> str:
-    """A short, sortable, readable id such as `20261121-071502-red-cone-7f3a`; UTC, the end is random."""
+def new_run_id(prompts: Sequence[str], now: datetime.datetime | None = None, end: str | None = None) -> str:
+    """A short, sortable, readable id such as `20261121-071502-red-cone-7f3a`; UTC, the end is random unless
+    given."""
     moment = now or datetime.datetime.now(datetime.UTC)
     words = "batch" if len(prompts) > 1 else slug(prompts[0])
-    return f"{moment:%Y%m%d-%H%M%S}-{words}-{secrets.token_hex(2)}"
+    return f"{moment:%Y%m%d-%H%M%S}-{words}-{end or secrets.token_hex(2)}"
 
 
 def run_ids(base: str, number: int) -> list[str]:

@@ -131,6 +131,12 @@ def area_words(mask: Mask | None, shape: tuple[int, ...]) -> str:
     return f"{inside:,} of {total:,} pixels ({100 * inside / total:.1f} %)"
 
 
+def clipped(text: str, most: int) -> str:
+    """The text on one line, cut after `most` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 3].rstrip()}..."
+
+
 def listed(words: Sequence[str]) -> str:
     """`'a', 'b' and 'c'`."""
     quoted = [f"'{word}'" for word in words]

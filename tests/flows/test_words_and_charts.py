@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import xml.etree.ElementTree as xml
+from dataclasses import replace
 
 import pytest
 from flow_samples import sample_run
@@ -14,7 +15,7 @@ from contracts.records import Revision, Round, Usage
 from controller.regeneration import STEPS
 from controller.steps import StepFinished
 from flows.pages.charts import Point, curve, nice_ticks
-from flows.pages.gallery import gallery, gallery_key, plain
+from flows.pages.gallery import Links, artifact_key, difference_words, gallery, plain, score_rows
 from flows.settings import prepare_prefect
 from flows.terminal.console import difference_text, note_unknown, share_done
 from flows.terminal.wording import (
@@ -91,13 +92,44 @@ def test_a_curve_is_well_formed_and_higher_is_higher() -> None:
     assert len([node for node in root.iter("circle") if node.attrib["class"] == "ring"]) == 1
 
 
-def test_the_gallery_has_a_row_per_round_with_small_pictures(shelf) -> None:
+def test_the_gallery_shows_every_round_with_small_pictures(shelf) -> None:
     text = gallery(sample_run(shelf, prompt="a | red <b>cone</b>"), shelf)
-    rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
-    assert len(rows) == 3
-    assert all(len(row.split("data:image/jpeg")[1].split(")")[0]) <= 64 * 1024 for row in rows)
+    assert [line.split(":")[0] for line in text.splitlines() if line.startswith("### ")] == [
+        "### Round 1",
+        "### Round 2",
+        "### Round 3",
+    ]
+    pictures = [part.split(")")[0] for part in text.split("(data:image/jpeg")[1:]]
+    assert len(pictures) > 3 and all(len(uri) <= 64 * 1024 for uri in pictures)
     assert "<b>" not in text and "\\|" in text
-    assert "no artifacts found" in rows[2] and "rolled back" in rows[1]
+    assert "**Found:** no artifacts" in text and "rolled back" in text
+    assert "not linked" in text and "http" not in text
+
+
+def test_a_gallery_links_full_pictures_and_says_what_to_do_where_they_cannot_be_reached(shelf) -> None:
+    run = sample_run(shelf)
+    text = gallery(run, shelf, Links("http://box:4201"))
+    for item in run.rounds:
+        assert f"(http://box:4201/images/{item.image}.png)" in text
+    assert f"(http://box:4201/runs/{run.run_id}/report.html)" in text
+    assert "![The pictures' server at http://box:4201 cannot be reached" in text.replace("\\", "")
+
+
+def test_many_rounds_share_the_page(shelf) -> None:
+    run = sample_run(shelf)
+    many = replace(run, rounds=run.rounds * 40)
+    assert len(gallery(many, shelf)) < 1.5 * 1024 * 1024
+
+
+def test_the_difference_of_prompts_is_marked() -> None:
+    assert difference_words("a cone", "a cone") == "a cone"
+    assert difference_words("a cone, dull", "a cone, lit") == "a cone, ~~dull~~ **lit**"
+    assert difference_words("a cone", "a cone, soft light") == "a cone, **soft light**"
+
+
+def test_scores_are_a_row_per_round(shelf) -> None:
+    rows = score_rows(sample_run(shelf))
+    assert [row["round"] for row in rows] == [1, 2, 3] and "preference" in rows[0]
 
 
 def test_markdown_of_others_is_inert() -> None:
@@ -105,7 +137,7 @@ def test_markdown_of_others_is_inert() -> None:
 
 
 def test_gallery_keys_are_accepted_by_prefect() -> None:
-    assert gallery_key("20261121-Red_cone.7F") == "gallery-20261121-red-cone-7f"
+    assert artifact_key("gallery", "20261121-Red_cone.7F") == "gallery-20261121-red-cone-7f"
 
 
 def test_the_bar_moves_from_nothing_to_everything() -> None:

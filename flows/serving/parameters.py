@@ -1,0 +1,166 @@
+"""What the forms of `legion ui` ask for: pydantic models whose descriptions, bounds and choices the page
+shows.
+
+Prefect checks a form against the model before it starts a run, so a value out of range is refused where it
+was typed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from flows.profiles.loading import available_profiles
+from flows.serving.places import pictures_folder
+from flows.settings import MAX_CANDIDATES, MAX_ROUNDS
+
+FORM_SEED = 2**53 - 1
+"""The largest whole number that a browser keeps exactly."""
+
+Review: TypeAlias = Literal["none", "final", "each-round", "uncertain"]
+REVIEWS: tuple[str, ...] = ("none", "final", "each-round", "uncertain")
+AfterTimeout: TypeAlias = Literal["gate", "stop", "fail"]
+AFTER_TIMEOUT: tuple[str, ...] = ("gate", "stop", "fail")
+
+
+def _with_profiles(schema: dict[str, Any]) -> None:
+    """The profiles of this machine as choices, those of its user included."""
+    schema["enum"] = available_profiles()
+
+
+Profile = Annotated[
+    str,
+    Field(
+        title="Profile",
+        description="Which models paint, look and judge. `legion doctor` says what each of them still needs.",
+        json_schema_extra=_with_profiles,
+    ),
+]
+Seed = Annotated[
+    int,
+    Field(ge=0, le=FORM_SEED, title="Seed", description="The same seed and words give the same pictures."),
+]
+RunId = Annotated[
+    str,
+    Field(
+        max_length=64,
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9_-]*)?$",
+        title="Run id",
+        description="Leave empty for a new run. The id of an interrupted run takes that run up again.",
+    ),
+]
+
+
+class Form(BaseModel):
+    """What every form has in common: an unknown field is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Approval(Form):
+    """When a person is asked, and what happens if nobody answers."""
+
+    review: Review = Field(
+        "none",
+        title="Ask for approval",
+        description="none: nobody is asked. final: before the run ends. each-round: after every round. "
+        "uncertain: where the figures disagree or a finding is doubtful.",
+    )
+    minutes: int = Field(
+        60, ge=1, le=10_080, title="Wait for an answer", description="Minutes, from 1 to 10080 (a week)."
+    )
+    after_timeout: AfterTimeout = Field(
+        "gate",
+        title="If nobody answers",
+        description="gate: go on with the gate's own verdict. stop: end the run and keep its best picture. "
+        "fail: end the run as failed; it can be taken up again.",
+    )
+
+
+class RegenerationForm(Form):
+    """Paint a prompt, find the flaws, improve the prompt, paint again; the best round is kept."""
+
+    prompt: str = Field(
+        min_length=1,
+        max_length=2000,
+        title="Prompt",
+        description="What to paint, such as: a red cone on a wooden table.",
+    )
+    more_prompts: list[str] = Field(
+        default_factory=list,
+        max_length=1023,
+        title="More prompts",
+        description="Painted in the same batch, each as a run of its own.",
+    )
+    rounds: int = Field(
+        3, ge=1, le=MAX_ROUNDS, title="Rounds", description=f"At most so many rounds, from 1 to {MAX_ROUNDS}."
+    )
+    seed: Seed = 0
+    profile: Profile = "tabletop"
+    modifier: Literal["profile", "rules", "openai", "local"] = Field(
+        "profile",
+        title="Prompt modifier",
+        description="Who revises the prompt. profile: as the profile says. rules: a word list. openai: a "
+        "language model on a server. local: a language model on this machine.",
+    )
+    llm_model: str = Field(
+        "",
+        title="Language model",
+        description="Its server's name for it, or a GGUF file. Empty: the profile's.",
+    )
+    llm_base_url: str = Field(
+        "", title="Language model's server", description="Up to /v1, for openai only. Empty: the profile's."
+    )
+    steps: int = Field(0, ge=0, le=1000, title="Sampling steps", description="0 means the profile's own.")
+    run_id: RunId = ""
+    approval: Approval = Field(
+        default_factory=Approval, title="Approval", description="Whether a person is asked, and when."
+    )
+
+
+class InpaintingForm(Form):
+    """Repair the flaws of a picture region by region; every pixel outside the regions stays as it is."""
+
+    picture: str = Field(
+        min_length=1,
+        title="Picture",
+        description=f"A picture file or a folder of pictures below {pictures_folder()}, or the id of an "
+        "earlier run, whose picture is repaired.",
+    )
+    prompt: str = Field(
+        "", max_length=2000, title="Prompt", description="What it shows. Empty: the defender's own words."
+    )
+    mask: str = Field(
+        "",
+        title="Mask",
+        description="A picture file: exactly what is white in it is repainted. Empty: what is found.",
+    )
+    protect: str = Field(
+        "", title="Protect", description="A picture file: what is white in it is never touched."
+    )
+    rounds: int = Field(2, ge=1, le=MAX_ROUNDS, title="Rounds", description=f"From 1 to {MAX_ROUNDS}.")
+    candidates: int = Field(
+        4,
+        ge=1,
+        le=MAX_CANDIDATES,
+        title="Candidates",
+        description=f"Paintings of each region, the best of which is kept or none, 1 to {MAX_CANDIDATES}.",
+    )
+    min_confidence: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        title="Least confidence",
+        description="Findings less sure than this are left alone, from 0 to 1.",
+    )
+    seed: Seed = 0
+    profile: Profile = "tabletop"
+    run_id: RunId = ""
+    approval: Approval = Field(
+        default_factory=Approval, title="Approval", description="Whether a person is asked, and when."
+    )
+
+
+FORMS: dict[str, type[Form]] = {"regenerate": RegenerationForm}
+"""What is served, by the name of its flow."""
