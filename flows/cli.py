@@ -28,6 +28,7 @@ from flows.commands import (
     serve,
     tabletop,
     train,
+    ui,
     upkeep,
     weights,
 )
@@ -41,6 +42,7 @@ COMMANDS = (
     runs,
     resume,
     upkeep,
+    ui,
     serve,
     profiles,
     doctor,
