@@ -87,6 +87,37 @@ def defender(profile_name: str, **changes: object) -> Defender:
     return RememberingDefender(loaded) if asked_twice else loaded
 
 
+def generator(profile_name: str, exact: bool | None = None) -> Generator:
+    """The generator alone; `exact` is as for `DiffusersGenerator.load`. Raises InvalidInput and
+    CheckpointError."""
+    return _generator(_profile(profile_name), exact)
+
+
+def inpainter(profile_name: str, exact: bool | None = None) -> Inpainter:
+    """The inpainter alone, as `generator`."""
+    return _inpainter(_profile(profile_name), None, None, exact)
+
+
+def modifier(profile_name: str, painter: Generator | Inpainter) -> PromptModifier:
+    """The modifier alone, writing what this painter reads. Raises as `with_modifier`."""
+    return _modifier(load_profile(profile_name).modifier, painter)
+
+
+def remembering(defender: Defender, pictures: int) -> Defender:
+    """The defender, which looks at none of the last `pictures` again."""
+    return RememberingDefender(defender, pictures)
+
+
+def area_scorer(name: str, defender: Defender) -> Scorer:
+    """The share of a picture in which this defender finds nothing."""
+    return ArtifactAreaScorer(name, defender)
+
+
+def profile_scorer(section: ScorerProfile, profile_name: str) -> Scorer:
+    """One scorer on the profile's device. Raises InvalidInput and CheckpointError."""
+    return scorer(section, profile_name, _profile(profile_name).device)
+
+
 def _vision(section: DefenderProfile, profile: Profile) -> VisionDefender:
     """A vision model on a server, with SAM if the profile names its weights."""
     sam = SamBoxes.load(section.path, section.device or profile.device) if section.path else None
@@ -183,20 +214,24 @@ def _profile(name: str, painter: Mapping[str, object] | None = None) -> Profile:
     return profile.model_copy(update={"device": best_device()}) if profile.device == "auto" else profile
 
 
-def _generator(profile: Profile) -> Generator:
+def _generator(profile: Profile, exact: bool | None = None) -> Generator:
     section = profile.generator
     if section.kind == "openai-images":
         return RemoteGenerator(*_remote(section))
     sampling: dict[str, Any] = {"steps": section.steps, "guidance_scale": section.guidance_scale}
+    sampling["exact"] = exact
     return DiffusersGenerator.load(_painter_path(section.path, "generator"), **_painting(profile), **sampling)
 
 
-def _inpainter(profile: Profile, steps: int | None, guidance_scale: float | None) -> Inpainter:
+def _inpainter(
+    profile: Profile, steps: int | None, guidance_scale: float | None, exact: bool | None = None
+) -> Inpainter:
     """The profile's own inpainter, or one over the generator's weights, which are loaded once."""
     section = profile.inpainting
     sampling: dict[str, Any] = {
         "steps": section.steps if steps is None else steps,
         "guidance_scale": section.guidance_scale if guidance_scale is None else guidance_scale,
+        "exact": exact,
     }
     if not section.path and profile.generator.kind == "openai-images":
         return RemoteInpainter(*_remote(profile.generator))

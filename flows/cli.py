@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from contracts.errors import InvalidInput, LegionError
 from flows.commands import (
+    benchmark,
     calibrate,
     diagnose,
     doctor,
@@ -47,6 +48,7 @@ COMMANDS = (
     profiles,
     doctor,
     weights,
+    benchmark,
     evaluate,
     calibrate,
     tabletop,

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from contracts.errors import InvalidInput
 from contracts.hub import hub_name
 from defender.tiling import MAX_ZOOM
+from flows.profiles.benchmark import BenchmarkProfile
 from flows.profiles.generator import GeneratorProfile, with_changes
 from flows.profiles.inpainting import InpaintingProfile
 from flows.profiles.language import LanguageModelSection, ModifierProfile
@@ -118,6 +119,7 @@ class Profile(_Section):
     modifier: ModifierProfile
     loop: LoopProfile = LoopProfile()
     inpainting: InpaintingProfile = InpaintingProfile()
+    benchmark: BenchmarkProfile = BenchmarkProfile()
 
 
 def bundled_profiles() -> list[str]:
@@ -265,6 +267,9 @@ def _absolute(profile: Profile, base: Path) -> Profile:
             return section
         return fixed(section)
 
+    benchmark = profile.benchmark
+    if benchmark.judge:
+        benchmark = benchmark.model_copy(update={"judge": place(benchmark.judge)})
     modifier = profile.modifier
     if modifier.gguf:
         file = (base / Path(modifier.gguf).expanduser()).resolve()
@@ -272,6 +277,7 @@ def _absolute(profile: Profile, base: Path) -> Profile:
     loras = tuple(lora.model_copy(update={"path": place(lora.path)}) for lora in profile.generator.loras)
     return profile.model_copy(
         update={
+            "benchmark": benchmark,
             "modifier": modifier,
             "generator": painter(profile.generator).model_copy(update={"loras": loras}),
             "inpainting": painter(profile.inpainting),

@@ -1,0 +1,223 @@
+"""The figures as tables of text: for the terminal, as Markdown for a paper, and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from contracts.intervals import Interval
+from defender.evaluation.tables import Table
+from flows.benchmark import figures
+from flows.benchmark.figures import BUDGETS, Comparison
+from flows.benchmark.measuring import ROLES, Measure
+from flows.benchmark.results import Results
+from flows.benchmark.trails import WORK
+
+NONE = "–"
+INTERVALS = "95 % intervals: 10,000 draws of whole prompts with all their seeds."
+
+
+@dataclass(frozen=True)
+class Titled:
+    """A table with what has to be said above and below it."""
+
+    title: str
+    table: Table
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """Title, table and notes."""
+        return "\n\n".join([f"### {self.title}", self.table.markdown(), *self.notes])
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All figures of a benchmark, computed once."""
+
+    results: Results
+    means: dict[str, dict[str, Interval]]
+    costs: dict[str, figures.Cost]
+    comparisons: list[Comparison]
+    categories: dict[str, dict[str, dict[str, Interval]]]
+
+    @classmethod
+    def of(cls, results: Results) -> Figures:
+        """Draw all intervals."""
+        return cls(
+            results,
+            figures.means(results),
+            figures.costs(results),
+            figures.comparisons(results),
+            figures.by_category(results),
+        )
+
+
+def all_tables(found: Figures) -> list[Titled]:
+    """Every table, in the order of reading."""
+    tables = [summary(found), *versus(found)]
+    if found.categories:
+        tables += categories(found)
+    tables.append(cost_table(found))
+    if left := not_run(found.results):
+        tables.append(left)
+    return tables
+
+
+def markdown(found: Figures) -> str:
+    """All tables as one Markdown page."""
+    parts = [f"## {title(found.results)}", *(table.markdown() for table in all_tables(found)), *notes(found)]
+    return "\n\n".join(parts) + "\n"
+
+
+def title(results: Results) -> str:
+    """How much of what was measured."""
+    facts = results.facts
+    seeds = f", {facts['seeds']} seeds each" if facts["seeds"] > 1 else ""
+    return (
+        f"{len(results.prompts)} prompts of {facts['source']}{seeds}, profile {facts['profile']}, "
+        f"{facts['budget']} generator calls"
+    )
+
+
+def summary(found: Figures) -> Titled:
+    """Each arm's means."""
+    measures = found.results.measures
+    lines = [
+        (
+            _name(found.results, arm),
+            f"{found.costs[arm].calls.mean:.2f}",
+            f"{found.costs[arm].seconds.mean:.2f}",
+            *(_value(values[measure.name], measure) for measure in measures),
+        )
+        for arm, values in found.means.items()
+    ]
+    head = ("arm", "generator calls", "model seconds", *(measure.name for measure in measures))
+    said = [f"{measure.name}: {measure.about} ({ROLES[measure.role]})." for measure in measures]
+    return Titled("Final pictures", Table(head, tuple(lines)), (INTERVALS, " ".join(said)))
+
+
+def versus(found: Figures) -> Iterator[Titled]:
+    """A table for each arm that others are compared with, and each kind of equal budget."""
+    for other in (figures.FIRST, figures.AGAIN):
+        for budget, said in BUDGETS.items():
+            rows = [c for c in found.comparisons if c.other == other and c.budget == budget]
+            if rows:
+                head = f"Against {other}" + ("" if budget == "calls" else f", {budget}")
+                yield Titled(head, _versus(found.results, rows), (f"Budget: {said}.", *_explained(rows)))
+
+
+def categories(found: Figures) -> Iterator[Titled]:
+    """Each independent measure by category of prompts."""
+    for measure in found.results.measures:
+        if measure.independent:
+            lines = tuple(
+                (
+                    _name(found.results, arm),
+                    *(_value(found.categories[c][arm][measure.name], measure) for c in found.categories),
+                )
+                for arm in found.means
+            )
+            yield Titled(f"By category: {measure.name}", Table(("arm", *found.categories), lines))
+
+
+def cost_table(found: Figures) -> Titled:
+    """What each arm takes for one prompt, and what one call takes."""
+    seconds = found.results.seconds
+    kinds = [kind for kind in WORK if any(cost.work[kind] for cost in found.costs.values())]
+    lines = [
+        (
+            _name(found.results, arm),
+            *(f"{cost.work[kind]:.2f}" for kind in kinds),
+            _plain(cost.calls, 2),
+            _plain(cost.seconds, 2),
+        )
+        for arm, cost in found.costs.items()
+    ]
+    priced = ("seconds of one", *(f"{seconds.get(kind, 0.0):.3f}" for kind in kinds), "", "")
+    head = ("calls for one prompt", *kinds, "generator calls", "model seconds")
+    note = (
+        "A picture that several arms share was painted once and is charged to each. Model seconds are calls "
+        "times the mean seconds of one such call in this benchmark."
+    )
+    return Titled("Costs", Table(head, (*lines, priced)), (note,))
+
+
+def not_run(results: Results) -> Titled | None:
+    """Arms that could not be run and measures that could not be taken, with reasons; None if all were."""
+    lines = [(arm.name, "arm", arm.problem) for arm in results.arms if arm.problem is not None]
+    lines += [(name, "measure", reason) for name, reason in results.not_measured.items()]
+    return Titled("Not run", Table(("what", "kind", "why"), tuple(lines))) if lines else None
+
+
+def notes(found: Figures) -> list[str]:
+    """What a reader of any table has to know."""
+    results = found.results
+    said = [f"{arm.name}: {arm.about}." for arm in results.ran]
+    facts = results.facts
+    return [
+        " ".join(said),
+        f"Seed {facts['seed']}; {', '.join(f'{k} {v}' for k, v in facts.get('versions', {}).items())}.",
+    ]
+
+
+def _versus(results: Results, rows: Sequence[Comparison]) -> Table:
+    head = (
+        "arm",
+        "measure",
+        "difference",
+        "growth, mean of ratios",
+        "growth, ratio of means",
+        "win / tie / loss",
+        "repaired",
+        "broken",
+        "p",
+        "p, Holm",
+    )
+    return Table(head, tuple(_versus_line(results, row) for row in rows))
+
+
+def _versus_line(results: Results, row: Comparison) -> tuple[str, ...]:
+    win, tie, loss = (f"{100 * share:.0f}" for share in row.outcomes)
+    return (
+        _name(results, row.arm),
+        row.measure.name,
+        row.difference.points() if row.measure.binary else _plain(row.difference, 4, sign="+"),
+        _growth(row.mean_growth),
+        _growth(row.growth_of_means),
+        f"{win} / {tie} / {loss} %",
+        NONE if row.repaired is None else row.repaired.percent(),
+        NONE if row.broken is None else row.broken.percent(),
+        _p(row.p),
+        _p(row.p_holm) if row.measure.independent else NONE,
+    )
+
+
+def _explained(rows: Sequence[Comparison]) -> tuple[str, ...]:
+    said = "p: two-sided sign-flip test by prompt, 10,000 flips; Holm: over the independent measures."
+    if any(row.measure.binary for row in rows):
+        said += " Repaired: of the other's noes, yes here; broken: of its yeses, no here."
+    return (said,)
+
+
+def _name(results: Results, arm: str) -> str:
+    fair = next(one.fair for one in results.arms if one.name == arm)
+    return arm if fair else f"{arm} (a bound)"
+
+
+def _value(value: Interval, measure: Measure) -> str:
+    return value.percent() if measure.binary else _plain(value, 4)
+
+
+def _plain(value: Interval, digits: int, sign: str = "") -> str:
+    form = f"{sign}.{digits}f"
+    return f"{value.mean:{form}} [{value.low:{form}}, {value.high:{form}}]"
+
+
+def _growth(value: Interval | None) -> str:
+    if value is None:
+        return NONE
+    return f"{100 * value.mean:+.2f} % [{100 * value.low:+.2f}, {100 * value.high:+.2f}]"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
