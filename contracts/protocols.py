@@ -23,6 +23,7 @@ from contracts.records import (
     Mask,
     RegionPlan,
     Repair,
+    Review,
     Revision,
     RevisionRequest,
     Round,
@@ -149,6 +150,10 @@ class MemoryBank(Protocol):
 
     def commit_verdict(self, run_id: str, index: int, verdict: Verdict, trials: Sequence[Trial] = ()) -> None:
         """Store the gate's word, and what the round taught."""
+        ...
+
+    def commit_review(self, run_id: str, index: int, review: Review) -> None:
+        """Store a person's word on a round, before its verdict."""
         ...
 
     def recall(

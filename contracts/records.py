@@ -20,6 +20,8 @@ Mask: TypeAlias = NDArray[np.bool_]
 Category: TypeAlias = Literal["physics", "structure", "distortion"]
 RunStatus: TypeAlias = Literal["running", "finished", "interrupted"]
 
+ReviewDecision: TypeAlias = Literal["accept", "reject", "edit prompt", "edit thresholds", "stop", "gate"]
+
 CATEGORIES: tuple[Category, ...] = get_args(Category)
 """The three artifact categories of SynthScars (arXiv 2503.15264, section 3)."""
 
@@ -208,6 +210,23 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Review:
+    """A person's word on a round, asked for before the gate's verdict is kept."""
+
+    decision: ReviewDecision
+    """"gate" leaves the verdict to the gate, which is also what happens if nobody answers in time."""
+    who: str
+    when: str
+    """UTC, ISO 8601."""
+    prompt: str = ""
+    """With "edit prompt": what the painter is told next."""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    """With "edit thresholds", from this round on: `min_confidence` (0..1) below which findings do not count;
+    inpainting also takes `dilate_pixels` and `feather_pixels`."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
     """One picture to paint."""
 
@@ -352,6 +371,14 @@ class Round:
     outside: str | None = None
     """Inpainting only: the proof, a digest of all pixels outside the supports of this and all earlier rounds.
     It was compared with that of the original."""
+    review: Review | None = None
+    """A person's word, where one was asked; it is kept before the verdict."""
+
+    @property
+    def stays(self) -> tuple[Repair, ...]:
+        """Inpainting only: the repairs, unless a person rejected the round and with it all of them."""
+        rejected = self.review is not None and self.review.decision == "reject"
+        return () if rejected else self.repairs or ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -379,7 +406,7 @@ class Run:
         """Digest of the picture to show, as far as the run has come; None if there is none yet."""
         if self.kind == "regeneration":
             return self.best.image if self.best is not None else None
-        repaired = [x.picture for r in self.rounds for x in r.repairs or () if x.picture is not None]
+        repaired = [x.picture for r in self.rounds for x in r.stays if x.picture is not None]
         return repaired[-1] if repaired else next((r.image for r in self.rounds), None)
 
     @property

@@ -69,7 +69,7 @@ def judge(candidate: Round, earlier: Sequence[Round], settings: GateSettings) ->
     """
     best = best_round(earlier)
     accepted, reason = compare(candidate, best, settings)
-    return Verdict(accepted, reason, _stop(candidate, accepted, earlier, settings))
+    return Verdict(accepted, reason, ending(candidate, accepted, earlier, settings))
 
 
 def best_round(rounds: Sequence[Round]) -> Round | None:
@@ -112,7 +112,8 @@ def selection_score(candidate: Round, name: str) -> Score:
     return scores[0]
 
 
-def _stop(candidate: Round, accepted: bool, earlier: Sequence[Round], settings: GateSettings) -> str | None:
+def ending(candidate: Round, accepted: bool, earlier: Sequence[Round], settings: GateSettings) -> str | None:
+    """Why a run ends with this round, or None if another follows."""
     if accepted and not _diagnosis(candidate).findings:
         return NO_ARTIFACTS
     if candidate.index >= settings.rounds:

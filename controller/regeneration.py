@@ -23,6 +23,7 @@ from contracts.records import (
     GenerationRequest,
     Image,
     Lesson,
+    Revision,
     RevisionRequest,
     Round,
     Run,
@@ -31,8 +32,9 @@ from contracts.records import (
 )
 from contracts.seeds import derive_seed
 from controller.experience import painter_key, round_trials, symptoms
-from controller.gate import GateSettings, best_round, judge
+from controller.gate import GateSettings, best_round
 from controller.prompt_rules import clean_prompt
+from controller.reviewing import Reviewer, counted, reviewed, told
 from controller.steps import (
     Event,
     RoundFinished,
@@ -109,6 +111,7 @@ def regenerate(
     *,
     run_step: StepRunner = call_step,
     on_event: Callable[[Event], None] = ignore,
+    reviewer: Reviewer | None = None,
 ) -> list[Run]:
     """Work on all cases until each has nothing left to repair or its rounds are used up; the runs, in their
     order.
@@ -116,7 +119,7 @@ def regenerate(
     `Run.best` is the picture to show. A run id that the bank knows is taken up where it stood. Whatever is
     raised (KeyboardInterrupt included) passes through, with everything committed so far kept. Raises
     InvalidInput for unusable prompts and repeated ids, ModelError for tools that break their contract, and
-    the bank's own errors.
+    the bank's own errors. `reviewer` is asked about every round, and never twice about one.
     """
     cases = _checked(cases)
     check_scorer_names(tools.scorers)
@@ -128,7 +131,7 @@ def regenerate(
             )
             for case in cases
         ]
-        _Loop(runs, tools, bank, settings, run_step, on_event).run()
+        _Loop(runs, tools, bank, settings, run_step, on_event, reviewer).run()
         return [bank.load(case.run_id) for case in cases]
 
 
@@ -185,7 +188,9 @@ class _Loop:
         settings: RegenerationSettings,
         run_step: StepRunner,
         on_event: Callable[[Event], None],
+        reviewer: Reviewer | None,
     ) -> None:
+        self.reviewer = reviewer
         self.states = [_State(run) for run in runs]
         self.tools, self.bank, self.settings = tools, bank, settings
         self.on_event, self.stepper = on_event, Stepper(run_step, on_event, settings.batch_size)
@@ -258,7 +263,8 @@ class _Loop:
 
     def _judge(self, chunk: Sequence[_State]) -> Iterator[_State]:
         for state in chunk:
-            verdict = judge(state.last, state.rounds[:-1], self.gate)
+            self._review(state)
+            verdict = reviewed(state.rounds, self.gate)
             taught = round_trials(
                 state.prompt, state.rounds, state.answered, self.gate.selection_score, self.painter
             )
@@ -266,7 +272,24 @@ class _Loop:
             state.update(verdict=verdict)
             yield state
 
+    def _review(self, state: _State) -> None:
+        """Ask a person about the last round, once."""
+        if self.reviewer is None or state.last.review is not None:
+            return
+        proposed = reviewed(state.rounds, self.gate)
+        review = self.reviewer(self.bank.load(state.run_id), proposed)
+        if review is not None:
+            self.bank.commit_review(state.run_id, state.last.index, review)
+            state.update(review=review)
+
     def _revise(self, chunk: Sequence[_State]) -> Iterator[_State]:
+        for state in (state for state in chunk if told(state.rounds)):
+            written = Revision(clean_prompt(told(state.rounds)), reason="written by the person who was asked")
+            self.bank.commit_revision(state.run_id, state.last.index, written, 0.0)
+            state.update(revision=written)
+            yield state
+        if not (chunk := [state for state in chunk if state.last.revision is None]):
+            return
         requests = [_revision_request(state, self._lessons(state)) for state in chunk]
         tool = self.tools.modifier
         revisions, seconds = timed(tool.name, len(chunk), lambda: tool.revise(requests))
@@ -278,7 +301,7 @@ class _Loop:
 
     def _lessons(self, state: _State) -> tuple[Lesson, ...]:
         """What earlier runs taught about what was found."""
-        findings = _open_findings(state.rounds)
+        findings = _open_findings(counted(state.rounds))
         if not self.settings.memory or not findings:
             return ()
         return self.bank.recall(state.run_id, state.last.index, 0, self.painter, symptoms(findings))
@@ -321,7 +344,7 @@ def _revision_request(state: _State, lessons: tuple[Lesson, ...]) -> RevisionReq
     return RevisionRequest(
         user_prompt=state.prompt,
         current_prompt=state.last.prompt,
-        findings=_open_findings(state.rounds),
+        findings=_open_findings(counted(state.rounds)),
         earlier_prompts=tuple(dict.fromkeys(r.prompt for r in earlier)),
         tries=tuple(_try(r) for r in earlier),
         lessons=lessons,

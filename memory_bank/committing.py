@@ -24,6 +24,7 @@ from contracts.records import (
     LeftOut,
     RegionPlan,
     Repair,
+    Review,
     Revision,
     Round,
     Score,
@@ -41,6 +42,7 @@ from memory_bank.tables import (
     LeftOutRow,
     RegionRow,
     ResultRow,
+    ReviewRow,
     RevisionRow,
     RevisionUsageRow,
     RoundRow,
@@ -133,6 +135,27 @@ class Committing(Holding):
             learn(session, run.kind, row.id, 0, trials)
 
         self._commit(run_id, index, "verdict", None, rows)
+
+    def commit_review(self, run_id: str, index: int, review: Review) -> None:
+        """Store a person's word on the round. Raises AlreadyCommitted."""
+        for text, what in ((review.prompt, "prompt"), (review.note, "note"), (review.who, "name")):
+            check_text(text, what)
+        limits = {name: finite(value, name) for name, value in review.thresholds.items()}
+
+        def rows(session: Session, run: RunRow) -> None:
+            session.add(
+                ReviewRow(
+                    round_pk=round_row(session, run, index).id,
+                    decision=review.decision,
+                    who=review.who,
+                    decided_at=review.when,
+                    prompt=review.prompt,
+                    thresholds=limits,
+                    note=review.note,
+                )
+            )
+
+        self._commit(run_id, index, "review", None, rows)
 
     def commit_revision(self, run_id: str, index: int, revision: Revision, seconds: float) -> None:
         """Store the prompt for the next round. Raises AlreadyCommitted."""

@@ -23,6 +23,7 @@ from contracts.records import (
     Mask,
     RegionPlan,
     Repair,
+    Review,
     Revision,
     Round,
     Run,
@@ -37,7 +38,16 @@ from memory_bank.listing import RunFilter, RunSummary, summaries
 from memory_bank.rows import not_found
 from memory_bank.settings import check_run_id
 from memory_bank.store import ContentStore
-from memory_bank.tables import CandidateRow, JobRow, RegionRow, RevisionRow, RoundRow, RunRow, VerdictRow
+from memory_bank.tables import (
+    CandidateRow,
+    JobRow,
+    RegionRow,
+    ReviewRow,
+    RevisionRow,
+    RoundRow,
+    RunRow,
+    VerdictRow,
+)
 
 
 class Arrays(Protocol):
@@ -127,6 +137,7 @@ def whole_runs() -> Any:
     parts = (
         RoundRow.findings,
         RoundRow.scores,
+        RoundRow.review,
         RoundRow.verdict,
         RoundRow.left_out,
         RoundRow.result,
@@ -175,6 +186,7 @@ def _round(row: RoundRow, steps: Mapping[str, float | None], arrays: Arrays) -> 
         image=row.image,
         diagnosis=_diagnosis(row, arrays) if "diagnosis" in steps else None,
         scores=tuple(Score(s.name, s.version, s.value) for s in row.scores) if "scores" in steps else None,
+        review=None if row.review is None else _review(row.review),
         verdict=None if row.verdict is None else _verdict(row.verdict),
         revision=None if row.revision is None else _revision(row.revision),
         seconds={step: seconds for step, seconds in steps.items() if seconds is not None},
@@ -242,6 +254,17 @@ def _diagnosis(row: RoundRow, arrays: Arrays) -> Diagnosis:
         for f in row.findings
     )
     return Diagnosis(findings, row.synthetic_probability, row.answer or "")
+
+
+def _review(row: ReviewRow) -> Review:
+    return Review(
+        decision=row.decision,  # type: ignore[arg-type]  # one of them when it was committed
+        who=row.who,
+        when=row.decided_at,
+        prompt=row.prompt,
+        thresholds=row.thresholds,
+        note=row.note,
+    )
 
 
 def _verdict(row: VerdictRow) -> Verdict:

@@ -69,6 +69,7 @@ class RoundRow(Base):
     synthetic_probability: Mapped[float | None]
     findings: Mapped[list[FindingRow]] = relationship(order_by="FindingRow.ordinal")
     scores: Mapped[list[ScoreRow]] = relationship(order_by="ScoreRow.ordinal")
+    review: Mapped[ReviewRow | None] = relationship()
     verdict: Mapped[VerdictRow | None] = relationship()
     revision: Mapped[RevisionRow | None] = relationship()
     regions: Mapped[list[RegionRow]] = relationship(order_by="RegionRow.ordinal")
@@ -128,6 +129,20 @@ class VerdictRow(Base):
     accepted: Mapped[bool]
     reason: Mapped[str] = mapped_column(Text)
     stop: Mapped[str | None] = mapped_column(Text)
+
+
+class ReviewRow(Base):
+    """A person's word on a round."""
+
+    __tablename__ = "reviews"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    round_pk: Mapped[int] = mapped_column(ForeignKey("rounds.id"), unique=True)
+    decision: Mapped[str] = mapped_column(String(32))
+    who: Mapped[str] = mapped_column(Text)
+    decided_at: Mapped[str] = mapped_column(String(40))
+    prompt: Mapped[str] = mapped_column(Text)
+    thresholds: Mapped[dict[str, float]] = mapped_column(JSON)
+    note: Mapped[str] = mapped_column(Text)
 
 
 class RevisionRow(Base):

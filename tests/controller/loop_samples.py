@@ -171,6 +171,9 @@ class DictBank:
         self.trials += trials
         self._commit(run_id, index, "verdict", verdict)
 
+    def commit_review(self, run_id, index, review):
+        self._commit(run_id, index, "review", review)
+
     def commit_revision(self, run_id, index, revision, seconds):
         self._commit(run_id, index, "revision", revision)
 

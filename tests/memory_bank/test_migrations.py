@@ -41,7 +41,7 @@ def make_first_release(place: Place) -> None:
     """Turn the database into one of schema 0001."""
     if place.is_sqlite:
         place.execute("DROP TABLE lesson_words")
-    for name in ("trials", "lessons", "recollections"):
+    for name in ("trials", "lessons", "recollections", "reviews"):
         place.execute(f"DROP TABLE {name}")
     for table, column in NEW_COLUMNS:
         place.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
