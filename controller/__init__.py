@@ -1,6 +1,7 @@
 """From a diagnosis to the next picture, and whether that one is better.
 
-- regeneration.py   the loop: paint, diagnose, score, judge, revise, over many runs in lockstep
+- regeneration.py   one loop: paint, diagnose, score, judge, revise, over many runs in lockstep
+- inpainting/       the other loop: find flaws, repair them region by region, take back what is no better
 - gate.py           is a round better than the best so far, and does the run go on?
 - modifiers.py      findings -> a prompt that says what should be seen
 - regions.py        which areas to repair, in what order, and how each is cut out
