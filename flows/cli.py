@@ -32,6 +32,7 @@ from flows.commands import (
     ui,
     upkeep,
     weights,
+    worker,
 )
 from flows.commands.options import INTERRUPTED
 
@@ -45,6 +46,7 @@ COMMANDS = (
     upkeep,
     ui,
     serve,
+    worker,
     profiles,
     doctor,
     weights,

@@ -52,15 +52,15 @@ def inpainting(job: dict[str, Any]) -> None:
 
 def run_inpainting(job: InpaintingJob) -> list[Run]:
     """What the flow does, in whichever flow it is called."""
-    from flows.assemble import inpainting_tools
+    from flows.tools import inpainting_tools
     from memory_bank import open_memory_bank
 
     bank = open_memory_bank()
     run_ids = [case.run_id for case in job.cases]
     showing = Showing(job.profile, KIND, subject_of(job), job.rounds, run_ids, bank, share_done)
-    watch = Watch(showing, current_listener())
-    tools = inpainting_tools(job.profile, job.steps, job.guidance_scale, **job.painter)
-    runs = execute(job, tools, bank, run_step=watch.run_step, on_event=watch.listen)
+    with Watch(showing, current_listener()) as watch:
+        tools = inpainting_tools(job)
+        runs = execute(job, tools, bank, run_step=watch.run_step, on_event=watch.listen)
     showing.finish(runs)
     return runs
 

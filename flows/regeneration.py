@@ -23,6 +23,7 @@ from flows.jobs.regeneration import Job, Listener, execute
 from flows.serving.showing import Showing, flow_name
 from flows.terminal.console import share_done
 from flows.terminal.wording import clipped, count
+from flows.workers.slots import round_slot
 
 NAME = "regenerate"
 RETRY_DELAYS = [2, 10]
@@ -88,18 +89,16 @@ def regeneration(job: dict[str, Any]) -> None:
 
 def run_regeneration(job: Job) -> list[Run]:
     """What the flow does, in whichever flow it is called."""
-    from flows import assemble
+    from flows.tools import regeneration_tools
     from memory_bank import open_memory_bank
 
     bank = open_memory_bank()
     showing = Showing(
         job.profile, KIND, subject_of(job), job.rounds, [case.run_id for case in job.cases], bank, share_done
     )
-    watch = Watch(showing, _listener.get())
-    tools = assemble.regeneration_tools(job.profile, **job.painter)
-    if job.modifier:
-        tools = assemble.with_modifier(tools, job.profile, job.modifier)
-    runs = execute(job, tools, bank, run_step=watch.run_step, on_event=watch.listen)
+    with Watch(showing, _listener.get()) as watch:
+        tools = regeneration_tools(job)
+        runs = execute(job, tools, bank, run_step=watch.run_step, on_event=watch.listen)
     showing.finish(runs)
     return runs
 
@@ -110,17 +109,28 @@ def subject_of(job: Job) -> str:
 
 
 class Watch:
-    """Names the tasks after the loop's events, and passes these on to the pages and to the listener."""
+    """Names the tasks after the loop's events, and passes these on to the pages and to the listener.
+
+    Where the machine's GPU has a name, its slot is held round by round, up to the end of the context.
+    """
 
     def __init__(self, showing: Showing, listener: Listener) -> None:
         self._showing, self._listener = showing, listener
         self._step: StepStarted | None = None
+        self.slot = round_slot()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.slot.release()
 
     def listen(self, event: Event) -> None:
         """Take an event and pass it on."""
         self._listener(event)
         if isinstance(event, StepStarted):
             self._step = event
+        self.slot.listen(event)
         self._showing.listen(event)
 
     def run_step(self, label: str, work: Callable[[], None]) -> None:

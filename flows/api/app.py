@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Header, Path, Query, Request, Response
+from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
@@ -93,6 +93,7 @@ def create_app(service: Service) -> Any:
         openapi_url="/v1/openapi.json",
         separate_input_output_schemas=False,
         responses=COMMON,
+        dependencies=[Depends(_known_query)],
     )
     _answer_errors(app)
     _add_asking(app, service)
@@ -100,6 +101,14 @@ def create_app(service: Service) -> Any:
     _add_pictures(app, service)
     _complete_document(app, bool(service.settings.token))
     return Guard(app, service.settings.token, service.settings.upload_bytes)
+
+
+def _known_query(request: Request) -> None:
+    """Raises Refusal for a word of the query that the route does not know, such as a misspelled one."""
+    known = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
+    if unknown := sorted(set(request.query_params) - known):
+        takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+        raise Refusal(422, "invalid", f"{unknown[0][:40]!r} is not known in this address's query: {takes}")
 
 
 def _add_asking(app: FastAPI, service: Service) -> None:

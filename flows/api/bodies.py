@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from contracts.records import Category
-from contracts.seeds import MAX_SEED
 from controller.prompt_rules import MAX_CHARACTERS
 from flows.api.queue import State
 from flows.settings import MAX_CANDIDATES, MAX_ROUNDS
 
 MAX_SIDE = 2048
 MAX_STEPS = 200
+MAX_SAFE = 2**53 - 1
+"""The largest seed: many programs' JSON has no larger whole numbers, and would send another one."""
 DIGEST_WORDS = "the digest of a picture that was sent, or the absolute path of a file in an allowed folder"
 
 
@@ -23,7 +24,7 @@ def _as_whole(value: Any) -> Any:
 
 
 _whole = BeforeValidator(_as_whole)
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED), _whole]
+Seed = Annotated[int, Field(ge=0, le=MAX_SAFE), _whole]
 Rounds = Annotated[int, Field(ge=1, le=MAX_ROUNDS), _whole]
 Candidates = Annotated[int, Field(ge=1, le=MAX_CANDIDATES), _whole]
 Steps = Annotated[int, Field(ge=1, le=MAX_STEPS), _whole]

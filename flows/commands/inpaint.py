@@ -177,9 +177,9 @@ def _job(arguments: argparse.Namespace, requests: Sequence[Any], run_id: str) ->
 def tools_of(job: InpaintingJob) -> Any:
     """The profile's tools."""
     with waiting("loading the models"):
-        from flows import assemble
+        from flows.tools import inpainting_tools
 
-        return assemble.inpainting_tools(job.profile, job.steps, job.guidance_scale, **job.painter)
+        return inpainting_tools(job)
 
 
 def work(job: InpaintingJob, arguments: argparse.Namespace) -> list[Run]:

@@ -142,11 +142,9 @@ def tools_of(job: Job) -> Any:
     from flows.terminal.console import note_unknown
 
     with waiting("loading the models"):
-        from flows import assemble
+        from flows.tools import regeneration_tools
 
-        tools = assemble.regeneration_tools(job.profile, **job.painter)
-        if job.modifier:
-            tools = assemble.with_modifier(tools, job.profile, job.modifier)
+        tools = regeneration_tools(job)
     for case in job.cases:
         note_unknown(case.prompt, tools.generator.unknown_words(case.prompt))
     return tools

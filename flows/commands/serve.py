@@ -112,17 +112,15 @@ def _listener(host: str, port: int) -> socket.socket:
 
 
 def _tools(profile: str) -> Mapping[str, Callable[[Any], Any]]:
-    """Tools for jobs of each kind; those of a plain regeneration are loaded at once."""
-    with waiting("loading the models"):
-        from flows import assemble
+    """Tools for jobs of each kind. Models of this process are loaded before the first job comes."""
+    from flows import tools
 
-        assemble.regeneration_tools(profile)
-    return {
-        "regeneration": lambda job: assemble.regeneration_tools(job.profile, **job.painter),
-        "inpainting": lambda job: assemble.inpainting_tools(
-            job.profile, job.steps, job.guidance_scale, **job.painter
-        ),
-    }
+    if not tools.with_workers():
+        with waiting("loading the models"):
+            from flows import assemble
+
+            assemble.regeneration_tools(profile)
+    return {"regeneration": tools.regeneration_tools, "inpainting": tools.inpainting_tools}
 
 
 def _run(service: Service, app: Any, listener: socket.socket, verbose: bool) -> int:

@@ -65,7 +65,7 @@ def refused(answer, status, code, words=""):
         (PROMPT | {"rounds": True}, "rounds"),
         (PROMPT | {"rounds": "3"}, "rounds"),
         (PROMPT | {"seed": -1}, "seed"),
-        (PROMPT | {"seed": 2**63}, "seed"),
+        (PROMPT | {"seed": 2**53}, "seed"),
         (PROMPT | {"width": 100_000}, "width: .*2048"),
         (PROMPT | {"steps": 10_000}, "steps: .*200"),
         (PROMPT | {"guidance_scale": 1e9}, "guidance_scale"),
@@ -104,6 +104,10 @@ def test_nothing_at_an_address(client) -> None:
     refused(client.get("/v1/runs/..%2f..%2fetc"), 404, "not_found")
     refused(client.delete("/v1/runs"), 405, "wrong_method")
     refused(client.get("/v1/runs?limit=0"), 422, "invalid", "limit")
+    refused(
+        client.get("/v1/runs?limt=5"), 422, "invalid", "'limt' is not known .*: it takes before, limit, state"
+    )
+    refused(client.get("/v1/health?x=1"), 422, "invalid", "it takes none")
     refused(client.get(f"/v1/runs/{'x' * 90}"), 422, "invalid")
     refused(client.get("/v1/" + "x" * 3000), 414, "path_too_long")
 
