@@ -21,6 +21,7 @@ from contracts.records import (
     LeftOut,
     Lesson,
     Mask,
+    Recollection,
     RegionPlan,
     Repair,
     Review,
@@ -134,7 +135,11 @@ class MemoryBank(Protocol):
         """The run with masks and weights left empty, so that lost files hide nothing. Raises RunNotFound."""
         ...
 
-    def put_back(self, kind: Literal["image", "mask"], pixels: Image | Mask) -> str:
+    def allow_changes(self, run_id: str) -> None:
+        """Let `begin` take an unfinished run up with other settings, and `keep_job` keep another job."""
+        ...
+
+    def put_back(self, kind: Literal["image", "mask", "weight"], pixels: Image | Mask) -> str:
         """Store content that was made anew; its digest tells whether it is what was lost."""
         ...
 
@@ -161,6 +166,14 @@ class MemoryBank(Protocol):
     ) -> tuple[Lesson, ...]:
         """What runs before this one taught about such flaws, the best first. The first answer is kept with
         the round (region 0) or region, and given again whenever it is asked for."""
+        ...
+
+    def recollections(self, run_id: str) -> Sequence[Recollection]:
+        """All that the run was told so far."""
+        ...
+
+    def keep_recollections(self, run_id: str, told: Sequence[Recollection]) -> None:
+        """Let `recall` tell a run, before it begins, what it was told elsewhere."""
         ...
 
     def commit_revision(self, run_id: str, index: int, revision: Revision, seconds: float) -> None: ...

@@ -199,6 +199,14 @@ class Lesson:
         return self.uplift.high < 0
 
 
+class Recollection(NamedTuple):
+    """What a round (region 0) or a region of it was told of earlier runs."""
+
+    round: int
+    region: int
+    lessons: tuple[Lesson, ...]
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The gate's word on a round, and whether the run goes on."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import cast
 
 from sqlalchemy.orm import Session
 
-from contracts.records import Content, Image, Lesson, Mask, Symptom
+from contracts.records import Content, Image, Lesson, Mask, Recollection, Symptom
 from memory_bank.committing import Committing
 from memory_bank.database import Database, Opening
 from memory_bank.experience import (
     Learned,
     LessonFilter,
-    Recollection,
     keep_recollections,
     lessons,
     recall,
@@ -25,7 +24,7 @@ from memory_bank.places import database_url, store_root
 from memory_bank.rows import held_run
 from memory_bank.schema import revision_of
 from memory_bank.settings import check_run_id
-from memory_bank.store import ContentStore, Stored
+from memory_bank.store import ContentStore, Kind, Stored
 from memory_bank.upkeep import (
     Place,
     Progress,
@@ -111,11 +110,19 @@ class SqlMemoryBank(Committing):
         named = self._database.read(lambda session: list(references(session, run_id)))
         return lost(named, self._store, progress)
 
-    def put_back(self, kind: Literal["image", "mask"], pixels: Image | Mask) -> str:
+    def put_back(self, kind: Kind, pixels: Image | Mask) -> str:
         """Store content that was made anew; its digest tells whether it is what was lost."""
-        if kind == "image":
-            return self._store.put_image(cast(Image, pixels))
-        return self._store.put_mask(cast(Mask, pixels))
+        if kind == "mask":
+            return self._store.put_mask(cast(Mask, pixels))
+        image = cast(Image, pixels)
+        return self._store.put_image(image) if kind == "image" else self._store.put_weights(image)
+
+    def content(self, kind: Kind, digest: str) -> Image | Mask | None:
+        """A picture, a mask or weights; None if the store does not hold it whole."""
+        if not self._store.holds(kind, digest):
+            return None
+        reading = {"image": self._store.image, "mask": self._store.mask, "weight": self._store.weights}
+        return cast("Image | Mask", reading[kind](digest))
 
     def places(self, digest: str) -> list[Place]:
         """Where a picture appears, the latest first."""

@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from contracts.errors import InvalidInput
-from contracts.records import CATEGORIES, Lesson, Symptom, Trial
+from contracts.records import CATEGORIES, Lesson, Recollection, Symptom, Trial
 from memory_bank.settings import KINDS
 from memory_bank.tables import LessonRow, RecollectionRow, RunRow, TrialRow
 
@@ -46,14 +46,6 @@ class Totals(NamedTuple):
     gone: int
     gain: float
     gains: int
-
-
-class Recollection(NamedTuple):
-    """What a round (region 0) or region was told."""
-
-    round: int
-    region: int
-    lessons: tuple[Lesson, ...]
 
 
 class Learned(NamedTuple):

@@ -35,7 +35,8 @@ class Holding(Reading):
         super().__init__(database, store)
         self._lease_seconds = lease_seconds
         self._keeper = LeaseKeeper(self._renew, lease_seconds / 3)
-        self._may_change: set[str] = set()
+        self._may_change: dict[str, dict[str, Any] | None] = {}
+        """Runs that may go on with other settings, and what is asked for now."""
 
     def begin(
         self, run_id: str, *, kind: str, prompt: str, seed: int, settings: Mapping[str, object]
@@ -58,13 +59,17 @@ class Holding(Reading):
         return self._hold(run_id, values)
 
     def allow_changes(self, run_id: str) -> None:
-        """Let the next `begin` of an unfinished run go on with other settings. What it began with is kept."""
-        self._may_change.add(check_run_id(run_id))
+        """Let `begin` take an unfinished run up with other settings. What it began with is kept, and what is
+        asked for from now on takes the place of what was asked for first."""
+        self._may_change[check_run_id(run_id)] = None
 
     def keep_job(self, run_id: str, parameters: Mapping[str, object]) -> None:
-        """Keep what was asked for, as JSON; the first word stands. Raises InvalidInput."""
+        """Keep what was asked for, as JSON; the first word stands, unless the run is changed. Raises
+        InvalidInput."""
         check_run_id(run_id)
         values = plain(parameters)
+        if run_id in self._may_change:
+            self._may_change[run_id] = values
 
         def work(session: Session) -> None:
             if session.scalar(select(JobRow.id).where(JobRow.run_id == run_id)) is None:
@@ -107,8 +112,9 @@ class Holding(Reading):
                 run.trials_before = latest_trial(session)
                 session.add(run)
             else:
-                _check_same(session, run, values, run_id in self._may_change)
                 _check_free(run)
+                if _check_same(run, values, run_id in self._may_change):
+                    _change(session, run, values["settings"], self._may_change[run_id])
                 run.status = "finished" if run.status == "finished" else "running"
             moment = time.time()
             run.lease_holder = holder
@@ -147,12 +153,12 @@ class Holding(Reading):
             self._database.write(lambda session: session.execute(renewal) and None)
 
 
-def _check_same(session: Session, run: RunRow, values: Mapping[str, Any], may_change: bool) -> None:
-    """Raises SettingsChanged with what differs, unless it is settings alone and that was allowed."""
+def _check_same(run: RunRow, values: Mapping[str, Any], may_change: bool) -> bool:
+    """Whether its settings are others now, and may be. Raises SettingsChanged with what differs otherwise."""
     before = {"kind": run.kind, "prompt": run.prompt, "seed": run.seed, "settings": run.settings}
     changed = difference(before, values)
     if not changed:
-        return
+        return False
     if not may_change:
         raise SettingsChanged(
             f"run {run.run_id} began with other values: {changed}; use those again, another run id, or "
@@ -162,9 +168,16 @@ def _check_same(session: Session, run: RunRow, values: Mapping[str, Any], may_ch
     if fixed or run.status == "finished":
         why = f"is about something else ({fixed})" if fixed else f"is finished ({changed})"
         raise SettingsChanged(f"run {run.run_id} {why}, which cannot be changed: use another run id")
+    return True
+
+
+def _change(session: Session, run: RunRow, settings: Any, job: dict[str, Any] | None) -> None:
+    """Go on with other settings and keep the old ones, with the number of rounds that were open."""
     rounds = session.scalar(select(func.count()).where(RoundRow.run_pk == run.id))
     run.earlier_settings = [*(run.earlier_settings or ()), {"rounds": rounds, "settings": run.settings}]
-    run.settings = values["settings"]
+    run.settings = settings
+    if job is not None:
+        session.execute(update(JobRow).where(JobRow.run_id == run.run_id).values(parameters=job))
 
 
 def _what_it_is(values: Mapping[str, Any]) -> dict[str, Any]:

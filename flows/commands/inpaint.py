@@ -20,6 +20,8 @@ from flows.commands.options import (
     waiting,
 )
 from flows.commands.running import (
+    add_accept_changes,
+    add_memory,
     add_no_prefect,
     add_run_id,
     add_seed,
@@ -64,6 +66,8 @@ def add(commands: Any) -> None:
     )
     add_run_id(parser, "pictures")
     add_generator(parser)
+    add_memory(parser)
+    add_accept_changes(parser)
     add_no_prefect(parser)
     add_profile(parser)
     add_out(parser, "out/RUN")
@@ -170,6 +174,8 @@ def _job(arguments: argparse.Namespace, requests: Sequence[Any], run_id: str) ->
         run_id,
         regions={name: getattr(arguments, name) for name in REGION_OPTIONS},
         painter=painter,
+        memory=not arguments.no_memory,
+        accept_changes=arguments.accept_changes,
         **{name: getattr(arguments, name) for name in names},
     )
 

@@ -19,6 +19,8 @@ from flows.commands.options import (
 )
 from flows.commands.presenting import present
 from flows.commands.running import (
+    add_accept_changes,
+    add_memory,
     add_no_prefect,
     add_run_id,
     add_seed,
@@ -71,6 +73,8 @@ def add(commands: Any) -> None:
     parser.add_argument("--guidance-scale", type=float, metavar="X", help="default: the profile's")
     parser.add_argument("--width", **whole, help="of the pictures, in pixels (default: the model's own)")
     parser.add_argument("--height", **whole, help="of the pictures, in pixels (default: the model's own)")
+    add_memory(parser)
+    add_accept_changes(parser)
     add_no_prefect(parser)
     add_profile(parser)
     add_out(parser, "out/RUN")
@@ -93,7 +97,17 @@ def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     modifier = _modifier_changes(arguments)
     folder = prepare_folder(arguments.out or DEFAULT_OUT / run_id)
     job = jobs.make_job(
-        arguments.profile, profile, prompts, run_id, seed, rounds, batch_size, modifier, painter
+        arguments.profile,
+        profile,
+        prompts,
+        run_id,
+        seed,
+        rounds,
+        batch_size,
+        modifier,
+        painter,
+        memory=not arguments.no_memory,
+        accept_changes=arguments.accept_changes,
     )
     try:
         return present(work(job, arguments), folder, arguments.json)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from contracts.errors import InvalidInput, LegionError
 from flows.commands.options import DEFAULT_OUT, add_common, add_out
 from flows.commands.presenting import present
-from flows.commands.running import add_no_prefect
+from flows.commands.running import add_accept_changes, add_no_prefect
 
 if TYPE_CHECKING:
     from contracts.records import Run
@@ -22,6 +22,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("resume", help="take an interrupted run up again")
     parser.set_defaults(handler=resume)
     parser.add_argument("run", metavar="RUN", help="the run's id, from legion runs")
+    add_accept_changes(parser)
     add_no_prefect(parser)
     add_out(parser, "out/RUN")
     add_common(parser)
@@ -34,6 +35,8 @@ def add(commands: Any) -> None:
 
 def resume(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """`legion resume`."""
+    from dataclasses import replace
+
     from flows.files.output import prepare_folder
     from flows.jobs.regeneration import check_run_id
     from memory_bank import open_memory_bank
@@ -43,7 +46,7 @@ def resume(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     folder = prepare_folder(arguments.out or DEFAULT_OUT / run.run_id)
     if run.status != "finished" or bank.lost(run.run_id):
         kind, job = asked_for(bank, run.run_id)
-        _command(kind).work(job, arguments)
+        _command(kind).work(replace(job, accept_changes=arguments.accept_changes), arguments)
     return present([bank.load(run.run_id)], folder, arguments.json)
 
 
@@ -63,6 +66,7 @@ def replay(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     kind, job = asked_for(bank, before.run_id)
     with tempfile.TemporaryDirectory() as folder:
         scratch = open_memory_bank(f"sqlite:///{folder}/bank.sqlite3", f"{folder}/store")
+        scratch.keep_recollections(before.run_id, bank.recollections(before.run_id))
         (again,) = _execute(kind, replace(job, cases=job.cases[:1]), scratch)
         scratch.close()
     rows = compare(before, again)

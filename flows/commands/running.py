@@ -45,6 +45,24 @@ def add_no_prefect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-prefect", action="store_true", help="the same loop without a Prefect server")
 
 
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """Whether to learn from other runs."""
+    parser.add_argument(
+        "--no-memory",
+        action="store_true",
+        help="do not look up what helped in earlier runs (legion memory shows it)",
+    )
+
+
+def add_accept_changes(parser: argparse.ArgumentParser) -> None:
+    """Leave to go on otherwise than begun."""
+    parser.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="take an unfinished run up although models or settings are others than it began with",
+    )
+
+
 def checked_seed(seed: int) -> int:
     """The seed if a generator takes it. Raises InvalidInput."""
     if not 0 <= seed <= MAX_SEED:

@@ -11,7 +11,7 @@ from typing import Any
 
 from contracts.errors import InvalidInput
 from contracts.protocols import MemoryBank
-from contracts.records import Image, Mask, Run
+from contracts.records import Mask, Run
 from controller.inpainting import KIND, InpaintingCase, InpaintingSettings, InpaintingTools, inpaint
 from controller.prompt_rules import clean_prompt
 from controller.regions import RegionSettings
@@ -70,6 +70,10 @@ class InpaintingJob:
     batch_size: int
     painter: Mapping[str, Any] = field(default_factory=dict)
     """Values in place of those of the profile's generator."""
+    memory: bool = False
+    """Whether the words for a region look up what helped in earlier runs."""
+    accept_changes: bool = False
+    """Whether a run that began with other settings goes on with these."""
 
     def as_parameters(self) -> dict[str, Any]:
         """The job as JSON-ready values."""
@@ -91,6 +95,7 @@ class InpaintingJob:
             quality=self.quality,
             regions=RegionSettings(**self.regions),
             batch_size=self.batch_size,
+            memory=self.memory,
         )
 
 
@@ -102,6 +107,8 @@ def make_job(
     *,
     regions: Mapping[str, Any] | None = None,
     painter: Mapping[str, Any] | None = None,
+    memory: bool = True,
+    accept_changes: bool = False,
     **changes: Any,
 ) -> InpaintingJob:
     """A job from checked values; what is None or not named comes from the profile. Raises InvalidInput."""
@@ -119,6 +126,8 @@ def make_job(
         cases=tuple(_case(i, r) for i, r in zip(run_ids(run_id, len(requests)), requests, strict=True)),
         regions={**section.regions.model_dump(), **chosen},
         painter=dict(painter or {}),
+        memory=memory,
+        accept_changes=accept_changes,
         **(values | given),
     )
     job.settings()
@@ -176,16 +185,29 @@ def execute(
     runs: list[Run] = []
     for part in chunks(job.cases, LOCKSTEP):
         cases = [open_case(case).for_loop() for case in part]
-        asked = {case.run_id: replace(job, cases=(case,)).as_parameters() for case in part}
-        given = {case.run_id: case.image for case in cases}
-        keeping.take_up(bank, KIND, asked, partial(_first_picture, given), tools.defender)
+        asked = keeping.asked(bank, replace(job, cases=tuple(part)))
+        given = {case.run_id: case for case in cases}
+        anew = partial(_anew, given, tools, job.settings())
+        keeping.take_up(bank, KIND, asked, partial(_first_picture, given), tools.defender, anew)
         runs += inpaint(cases, tools, bank, job.settings(), run_step=run_step, on_event=on_event)
     return runs
 
 
-def _first_picture(given: Mapping[str, Image], run_id: str) -> keeping.Paint:
+def _first_picture(given: Mapping[str, InpaintingCase], run_id: str) -> keeping.Paint:
     """The person's picture; what later rounds begin with is made of it step by step, not by one call."""
-    return lambda item: given[run_id] if item.index == 1 else None
+    return lambda item: given[run_id].image if item.index == 1 else None
+
+
+def _anew(
+    given: Mapping[str, InpaintingCase],
+    tools: InpaintingTools,
+    settings: InpaintingSettings,
+    run_id: str,
+    bank: MemoryBank,
+    run_step: StepRunner,
+) -> None:
+    """Do one run from its beginning, in another bank."""
+    inpaint([given[run_id]], tools, bank, settings, run_step=run_step)
 
 
 def requests_for(

@@ -7,7 +7,7 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,10 @@ class Job:
     """Values in place of those in the profile's section of that name."""
     painter: Mapping[str, object] = field(default_factory=dict)
     """Values in place of those of the profile's generator."""
+    memory: bool = False
+    """Whether revisions look up what helped in earlier runs."""
+    accept_changes: bool = False
+    """Whether a run that began with other settings goes on with these."""
 
     def as_parameters(self) -> dict[str, Any]:
         """The job as JSON-ready values."""
@@ -67,6 +71,8 @@ def make_job(
     batch_size: int | None = None,
     modifier: Mapping[str, object] | None = None,
     painter: Mapping[str, object] | None = None,
+    memory: bool = True,
+    accept_changes: bool = False,
 ) -> Job:
     """A job from checked values; whatever is None comes from the profile."""
     return Job(
@@ -78,6 +84,8 @@ def make_job(
         batch_size=profile.generator.batch_size if batch_size is None else batch_size,
         modifier=dict(modifier or {}),
         painter=dict(painter or {}),
+        memory=memory,
+        accept_changes=accept_changes,
     )
 
 
@@ -94,8 +102,9 @@ def execute(
         patience=job.patience,
         score_tolerance=job.score_tolerance,
         batch_size=job.batch_size,
+        memory=job.memory,
     )
-    asked = {case.run_id: replace(job, cases=(case,)).as_parameters() for case in job.cases}
+    asked = keeping.asked(bank, job)
     keeping.take_up(bank, KIND, asked, lambda _: keeping.repaint(tools.generator), tools.defender)
     return regenerate(job.cases, tools, bank, settings, run_step=run_step, on_event=on_event)
 
