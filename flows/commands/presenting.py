@@ -23,10 +23,10 @@ def present(runs: Sequence[Run], folder: Path, as_json: bool) -> int:
         sources = (from_bank(run, load, folder) for run in runs)
         return present_repairs(runs, sources, [run.run_id for run in runs], folder, as_json)
     from flows.files.output import write_run
-    from flows.pages.report import write_report
+    from flows.pages.report import render_report, write_page
 
     load_image = bank().image
-    report = str(write_report(runs, load_image, folder / "report.html"))
+    report = str(write_page(render_report(runs, load_image), folder / "report.html"))
     folders = [folder / run.run_id if len(runs) > 1 else folder for run in runs]
     written = [
         {**write_run(run, load_image, place), "report": report}
@@ -56,7 +56,8 @@ def present_repairs(
     `sources` are the pictures' files, read one after the other; `extra` goes into the JSON.
     """
     from flows.files.inpainting_output import write_repair
-    from flows.pages.inpainting_report import Named, write_repair_report
+    from flows.pages.inpainting_report import Named, render_repair_report
+    from flows.pages.report import write_page
 
     load_image = bank().image
     names, shapes, values = [], [], []
@@ -65,7 +66,7 @@ def present_repairs(
         names.append(source.path.name)
         shapes.append(source.image.shape)
     items = [Named(run, name) for run, name in zip(runs, names, strict=True)]
-    report = str(write_repair_report(items, load_image, folder / "report.html"))
+    report = str(write_page(render_repair_report(items, load_image), folder / "report.html"))
     if as_json:
         written = [{**item, "report": report} for item in values]
         print(json.dumps({"runs": written, **(extra or {})}, ensure_ascii=False))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from contracts.errors import InvalidInput
 from contracts.protocols import MemoryBank
@@ -19,6 +19,7 @@ from controller.steps import StepRunner, call_step, chunks, ignore
 from defender.image_files import image_files
 from flows.files.picture_files import PictureFile, read_mask, read_picture
 from flows.jobs import keeping
+from flows.jobs.parameters import Parameters
 from flows.jobs.regeneration import Listener, run_ids, slug
 from flows.profiles.loading import Profile
 
@@ -51,7 +52,7 @@ class PictureCase:
 
 
 @dataclass(frozen=True)
-class InpaintingJob:
+class InpaintingJob(Parameters):
     """One call of the loop."""
 
     profile: str
@@ -75,14 +76,7 @@ class InpaintingJob:
     accept_changes: bool = False
     """Whether a run that began with other settings goes on with these."""
 
-    def as_parameters(self) -> dict[str, Any]:
-        """The job as JSON-ready values."""
-        return {**asdict(self), "cases": [asdict(case) for case in self.cases]}
-
-    @classmethod
-    def from_parameters(cls, values: dict[str, Any]) -> InpaintingJob:
-        """The inverse of `as_parameters`."""
-        return cls(**{**values, "cases": tuple(PictureCase(**case) for case in values["cases"])})
+    case_class: ClassVar[type[PictureCase]] = PictureCase
 
     def settings(self) -> InpaintingSettings:
         """The loop's settings. Raises InvalidInput."""

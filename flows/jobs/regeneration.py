@@ -7,9 +7,9 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from contracts.errors import InvalidInput
 from contracts.protocols import MemoryBank
@@ -23,6 +23,7 @@ from controller.regeneration import (
 )
 from controller.steps import StepRunner, call_step, ignore
 from flows.jobs import keeping
+from flows.jobs.parameters import Parameters
 from flows.profiles.loading import Profile
 from flows.settings import MAX_BATCH, MAX_ROUNDS
 
@@ -33,7 +34,7 @@ SMALL_WORDS = frozenset("a an the on of with in and at by to for is are".split()
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Parameters):
     """One call of the loop: plain values only, so that it can be a flow's parameters."""
 
     profile: str
@@ -51,14 +52,7 @@ class Job:
     accept_changes: bool = False
     """Whether a run that began with other settings goes on with these."""
 
-    def as_parameters(self) -> dict[str, Any]:
-        """The job as JSON-ready values."""
-        return {**asdict(self), "cases": [asdict(case) for case in self.cases]}
-
-    @classmethod
-    def from_parameters(cls, values: dict[str, Any]) -> Job:
-        """The inverse of `as_parameters`."""
-        return cls(**{**values, "cases": tuple(Case(**case) for case in values["cases"])})
+    case_class: ClassVar[type[Case]] = Case
 
 
 def make_job(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,13 +38,6 @@ class Named:
 
     run: Run
     name: str
-
-
-def write_repair_report(items: Sequence[Named], load_image: ImageLoader, path: Path) -> Path:
-    """Write the page for these runs to `path` and return it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_repair_report(items, load_image), encoding="utf-8")
-    return path
 
 
 def render_repair_report(

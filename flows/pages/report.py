@@ -32,10 +32,10 @@ LONG_BATCH = 6
 """From this many runs on, the details of each run start folded."""
 
 
-def write_report(runs: Sequence[Run], load_image: ImageLoader, path: Path) -> Path:
-    """Write the page for these runs to `path` and return it."""
+def write_page(text: str, path: Path) -> Path:
+    """Write a page to `path` and return it; folders are made as needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_report(runs, load_image), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return path
 
 

@@ -19,7 +19,9 @@ def test_a_name_falls_into_its_parts(given, parts):
     assert (hub_name(given) is None) == (parts[2] is not None)
 
 
-@pytest.mark.parametrize("path", ["name", "/org/name", "./org/name", "../name", "~/name", "a b/c", "org/", ""])
+@pytest.mark.parametrize(
+    "path", ["name", "/org/name", "./org/name", "../name", "~/name", "a b/c", "org/", ""]
+)
 def test_a_path_is_none(path):
     assert hub_file(path) is None
 

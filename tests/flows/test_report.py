@@ -10,7 +10,7 @@ import pytest
 from flow_samples import sample_run
 
 from contracts.records import Diagnosis, Run
-from flows.pages.report import flat_settings, render_report, write_report
+from flows.pages.report import flat_settings, render_report, write_page
 
 VOID = {"meta", "img", "br", "line", "circle", "polyline"}
 
@@ -136,7 +136,7 @@ def test_an_unfinished_run_has_a_page(shelf, kept) -> None:
 
 
 def test_small_pages_stay_small(shelf, tmp_path) -> None:
-    path = write_report([sample_run(shelf)], shelf, tmp_path / "deep" / "report.html")
+    path = write_page(render_report([sample_run(shelf)], shelf), tmp_path / "deep" / "report.html")
     assert path.stat().st_size < 250_000
 
 
