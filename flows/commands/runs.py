@@ -7,12 +7,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from contracts.errors import InvalidInput
 from contracts.records import RunStatus
 from flows.commands.options import DEFAULT_OUT, add_common, add_out, bank
 from flows.commands.presenting import present
+
+if TYPE_CHECKING:
+    from memory_bank import SqlMemoryBank
+    from memory_bank.listing import RunSummary
 
 
 def add(commands: Any) -> None:
@@ -83,14 +87,31 @@ def list_runs(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
         order=arguments.sort,
         limit=arguments.limit,
     )
-    runs = open_memory_bank().summaries(wanted)
+    bank = open_memory_bank()
+    runs = bank.summaries(wanted)
+    scenes = [scene_in(bank, run) for run in runs]
     if arguments.json:
-        print(json.dumps({"runs": [asdict(run) for run in runs]}, ensure_ascii=False))
+        listed = [{**asdict(run), "scene": scene} for run, scene in zip(runs, scenes, strict=True)]
+        print(json.dumps({"runs": listed}, ensure_ascii=False))
         return 0
     from flows.terminal.console import print_listing
 
-    print_listing(runs, filtered=wanted != RunFilter(limit=arguments.limit, order=arguments.sort))
+    print_listing(runs, scenes, filtered=wanted != RunFilter(limit=arguments.limit, order=arguments.sort))
     return 0
+
+
+def scene_in(bank: SqlMemoryBank, run: RunSummary) -> str:
+    """What a run is about: its prompt or, of a picture that came without one, the defender's words on it.
+    Empty if there are none, or if files of the run are lost."""
+    if run.prompt or run.kind != "inpainting":
+        return run.prompt
+    from contracts.errors import MemoryBankError
+    from controller.inpainting import scene_of
+
+    try:
+        return scene_of(bank.load(run.run_id))
+    except MemoryBankError:
+        return ""
 
 
 def show(arguments: argparse.Namespace, _words: Sequence[str]) -> int:

@@ -189,8 +189,8 @@ def rounds_table(run: Run) -> Table:
     return table
 
 
-def print_listing(runs: Sequence[RunSummary], filtered: bool = False) -> None:
-    """The table of `legion runs`."""
+def print_listing(runs: Sequence[RunSummary], scenes: Sequence[str], filtered: bool = False) -> None:
+    """The table of `legion runs`; `scenes` say what each is about."""
     if not runs:
         first = 'no runs yet: legion regenerate "a red cone on a wooden table" makes the first'
         print("no run is like that" if filtered else first)
@@ -200,7 +200,7 @@ def print_listing(runs: Sequence[RunSummary], filtered: bool = False) -> None:
     for name, justify in columns.items():
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("prompt", overflow="ellipsis", no_wrap=True)
-    for run in runs:
+    for run, scene in zip(runs, scenes, strict=True):
         begun = run.created.replace("T", " ")[:16]
         cells = [
             run.run_id,
@@ -208,7 +208,7 @@ def print_listing(runs: Sequence[RunSummary], filtered: bool = False) -> None:
             begun,
             run.status,
             str(run.rounds),
-            run.prompt or "a picture without words",
+            scene or "a picture without words",
         ]
         table.add_row(*(Text(cell) for cell in cells))
     out().print(table)

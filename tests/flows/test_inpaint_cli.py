@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -108,6 +109,18 @@ def test_a_dry_run_prints_the_plan_and_paints_nothing(tools, capsys):
     assert main(["runs"]) == 0 and "no runs yet" in capsys.readouterr().out
 
 
+def test_a_run_without_a_prompt_is_listed_by_what_the_defender_saw(tools, capsys):
+    assert main(["inpaint", saved("wall.png", *SQUARES), *PLAIN, "--run-id", "unnamed"]) == 0
+    capsys.readouterr()
+    assert main(["runs", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (row["prompt"], row["scene"]) == ("", "a photo of a square")
+    assert main(["runs"]) == 0 and "a photo of a square" in capsys.readouterr().out
+    for file in Path(os.environ["LEGION_HOME"]).rglob("*.png"):
+        file.unlink()
+    assert main(["runs"]) == 0 and "a picture without words" in capsys.readouterr().out
+
+
 def test_a_mask_and_a_protected_area_are_obeyed(tools, capsys):
     name, mask, guard = (
         saved("wall.png", *SQUARES),
@@ -188,7 +201,7 @@ def test_runs_and_show_know_repaired_pictures(tools, capsys):
     capsys.readouterr()
     assert main(["runs"]) == 0
     out = capsys.readouterr().out
-    assert "known" in out and "inpainting" in out and "a picture without words" in out
+    assert "known" in out and "inpainting" in out and "a photo of a square" in out
     assert main(["runs", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["runs"]
     assert (row["kind"], row["best"]) == ("inpainting", 1)
