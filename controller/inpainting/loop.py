@@ -25,17 +25,29 @@ import numpy as np
 
 from contracts.errors import ModelError
 from contracts.protocols import MemoryBank
-from contracts.records import Candidate, Diagnosis, Image, Lesson, Mask, RegionPlan, Repair, Run, Score
+from contracts.records import (
+    Candidate,
+    Diagnosis,
+    Image,
+    Lesson,
+    Mask,
+    RegionPlan,
+    Repair,
+    Run,
+    Score,
+    Verdict,
+)
 from contracts.seeds import derive_seed
 from controller.compositing import composite, outside_digest
 from controller.experience import painter_key, region_trials, symptoms
 from controller.gate import severity
 from controller.inpainting.parts import InpaintingCase, InpaintingSettings, InpaintingTools, checked
-from controller.inpainting.planning import plan_round, round_verdict
+from controller.inpainting.planning import plan_round, round_verdict, with_thresholds
 from controller.inpainting.state import Spot, State, groups, in_step, waves
 from controller.region_gate import Look
 from controller.region_prompts import region_prompts
 from controller.regions import Plan, crop_request
+from controller.reviewing import Reviewer
 from controller.seams import seam
 from controller.steps import (
     Event,
@@ -67,6 +79,7 @@ def inpaint(
     *,
     run_step: StepRunner = call_step,
     on_event: Callable[[Event], None] = ignore,
+    reviewer: Reviewer | None = None,
 ) -> list[Run]:
     """Repair all pictures until nothing is left to repair or their rounds are used up; the runs, in their
     order.
@@ -75,7 +88,8 @@ def inpaint(
     that the bank knows is taken up where it stood. Whatever is raised (KeyboardInterrupt included) passes
     through, with everything committed so far kept. Raises InvalidInput for unusable pictures, masks and
     prompts and for repeated ids, ModelError for tools that break their contract, and the bank's own errors
-    (SettingsChanged if a known run began with another picture or mask).
+    (SettingsChanged if a known run began with another picture or mask). `reviewer` is asked about every
+    round, and never twice about one.
     """
     cases = [checked(case) for case in cases]
     check_unique([case.run_id for case in cases], "picture")
@@ -88,7 +102,7 @@ def inpaint(
             record |= {"mask": _digest(case.mask), "protected": _digest(case.protected)}
             begun = bank.begin(case.run_id, kind=KIND, prompt=case.prompt, seed=case.seed, settings=record)
             states.append(State(case, held.enter_context(begun)))
-        _Loop(states, tools, bank, settings, run_step, on_event).run()
+        _Loop(states, tools, bank, settings, run_step, on_event, reviewer).run()
         return [bank.load(case.run_id) for case in cases]
 
 
@@ -103,7 +117,9 @@ class _Loop:
         settings: InpaintingSettings,
         run_step: StepRunner,
         on_event: Callable[[Event], None],
+        reviewer: Reviewer | None,
     ) -> None:
+        self.reviewer = reviewer
         self.states, self.tools, self.bank, self.settings = states, tools, bank, settings
         self.on_event, self.stepper = on_event, Stepper(run_step, on_event, settings.batch_size)
         self.painter = painter_key(tools.inpainter.describe())
@@ -204,13 +220,12 @@ class _Loop:
             yield state
 
     def _plan_for(self, state: State, index: int, diagnosis: Diagnosis) -> Plan:
-        return plan_round(
-            state.case, self.tools, self.settings, index, diagnosis, state.attempts, state.open_mask
-        )
+        settings = with_thresholds(self.settings, state.rounds)
+        return plan_round(state.case, self.tools, settings, index, diagnosis, state.attempts, state.open_mask)
 
     def _prompt(self, chunk: Sequence[Spot]) -> Iterator[Spot]:
         tool = self.tools.modifier
-        scenes = [spot.state.scene for spot in chunk]
+        scenes = [spot.state.told or spot.state.scene for spot in chunk]
         plans = [spot.repair.plan for spot in chunk]
         earlier = [spot.state.earlier_prompts(plan.core) for spot, plan in zip(chunk, plans, strict=True)]
         lessons = [self._lessons(spot) for spot in chunk]
@@ -312,16 +327,31 @@ class _Loop:
 
     def _close(self, chunk: Sequence[State]) -> Iterator[State]:
         for state in chunk:
+            self._review(state)
             standing = state.standing
             if state.last.result is None:
                 proof = self._proof(state, standing.picture)
                 self.bank.commit_result(state.run_id, state.last.index, standing.picture, proof)
                 state.update(result=standing.picture, outside=proof)
-            following = self._plan_for(state, state.last.index + 1, standing.diagnosis)
-            verdict = round_verdict(state, standing.diagnosis, following, self.settings.rounds)
+            verdict = self._verdict(state)
             self.bank.commit_verdict(state.run_id, state.last.index, verdict)
             state.update(verdict=verdict)
             yield state
+
+    def _verdict(self, state: State) -> Verdict:
+        """The word on a round whose regions are all decided."""
+        found = state.standing.diagnosis
+        following = self._plan_for(state, state.last.index + 1, found)
+        return round_verdict(state, found, following, self.settings.rounds)
+
+    def _review(self, state: State) -> None:
+        """Ask a person about the last round, once and before anything of its end is kept."""
+        if self.reviewer is None or state.last.review is not None or state.last.result is not None:
+            return
+        review = self.reviewer(self.bank.load(state.run_id), self._verdict(state))
+        if review is not None:
+            self.bank.commit_review(state.run_id, state.last.index, review)
+            state.update(review=review)
 
     def _proof(self, state: State, digest: str) -> str:
         """The digest of all that no region was allowed to change, if it is still the original's."""

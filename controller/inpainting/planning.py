@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from contracts.records import Diagnosis, Mask, Verdict
+from contracts.records import Diagnosis, Mask, Review, Round, Verdict
 from controller.gate import NO_ARTIFACTS, ROUND_LIMIT
 from controller.inpainting.parts import InpaintingCase, InpaintingSettings, InpaintingTools
 from controller.inpainting.state import State
 from controller.region_gate import Attempt, given_up
-from controller.regions import PaintingSize, Plan, plan_regions
+from controller.regions import PaintingSize, Plan, RegionSettings, plan_regions
+from controller.reviewing import thresholds, with_review
 
 NOTHING_TO_TRY = "nothing left to try"
 MASK_DONE = "everything in the mask is repainted"
@@ -53,7 +55,32 @@ def round_verdict(state: State, found: Diagnosis, following: Plan, rounds: int) 
         words += "".join(f"; {reason}" for reason in left)
     elif state.last.index >= rounds:
         stop = ROUND_LIMIT
-    return Verdict(accepted > 0, words, stop)
+    verdict = Verdict(accepted > 0, words, stop)
+    return verdict if state.last.review is None else _reviewed(verdict, state.last.review)
+
+
+def with_thresholds(settings: InpaintingSettings, rounds: Sequence[Round]) -> InpaintingSettings:
+    """The settings with what a person last set for the masks."""
+    known = RegionSettings.__dataclass_fields__
+    whole = ("dilate_pixels", "feather_pixels")
+    changes = {
+        name: int(value) if name in whole else value
+        for name, value in thresholds(rounds).items()
+        if name in known
+    }
+    return replace(settings, regions=replace(settings.regions, **changes)) if changes else settings  # type: ignore[arg-type]
+
+
+def _reviewed(verdict: Verdict, review: Review) -> Verdict:
+    """The word on a round as a person's review changes it; repairs that were rejected are undone by then."""
+    words = with_review(verdict.reason, review)
+    match review.decision:
+        case "reject":
+            return Verdict(False, words, verdict.stop)
+        case "stop":
+            return replace(verdict, reason=words, stop=f"stopped by {review.who}")
+        case _:
+            return replace(verdict, reason=words)
 
 
 def _end(state: State, found: Diagnosis) -> str:

@@ -16,6 +16,7 @@ from controller.inpainting.parts import InpaintingCase
 from controller.region_gate import Attempt
 from controller.region_prompts import described_scene
 from controller.regions import group_disjoint
+from controller.reviewing import told
 
 
 class Standing(NamedTuple):
@@ -58,10 +59,20 @@ class State:
         return self.case.prompt or described_scene(first.findings)
 
     @property
+    def told(self) -> str:
+        """What a person wrote for this round and those after it; empty if nobody did."""
+        return told(self.rounds[: self._told_in])
+
+    @property
+    def _told_in(self) -> int:
+        """The latest round before this one in which a person wrote what the painter is told; 0 if none."""
+        return max((item.index for item in self.rounds[:-1] if told((item,))), default=0)
+
+    @property
     def standing(self) -> Standing:
         """The latest accepted repair's picture, or the original."""
         for item in reversed(self.rounds):
-            for repair in reversed(item.repairs or ()):
+            for repair in reversed(item.stays):
                 if repair.chosen is not None and repair.picture is not None:
                     look = repair.candidates[repair.chosen - 1]
                     assert look.diagnosis is not None and look.scores is not None
@@ -74,25 +85,27 @@ class State:
     def attempts(self) -> list[Attempt]:
         """Every region that was decided, oldest first."""
         return [
-            Attempt(repair.plan.core, repair.accepted, repair.reason, item.index)
+            Attempt(repair.plan.core, repair.accepted and bool(item.stays), repair.reason, item.index)
             for item in self.rounds
             for repair in item.repairs or ()
             if repair.accepted is not None
         ]
 
     def earlier_prompts(self, core: Mask) -> list[str]:
-        """What the painter was told about this place in earlier rounds, oldest first."""
-        return [repair.prompt for repair in self._earlier(core) if repair.prompt is not None]
+        """What the painter was told about this place in earlier rounds, since a person last wrote it, oldest
+        first."""
+        since = self._told_in
+        return [repair.prompt for repair in self._earlier(core, since) if repair.prompt is not None]
 
     def earlier_answers(self, core: Mask) -> list[Answer]:
         """What of it was to answer a finding."""
         return [answer for repair in self._earlier(core) for answer in repair.answers]
 
-    def _earlier(self, core: Mask) -> list[Repair]:
+    def _earlier(self, core: Mask, since: int = 0) -> list[Repair]:
         """This place in earlier rounds."""
         return [
             repair
-            for item in self.rounds[:-1]
+            for item in self.rounds[since:-1]
             for repair in item.repairs or ()
             if masks.same_region(core, repair.plan.core)
         ]
@@ -114,7 +127,7 @@ class State:
         found = self.standing.diagnosis.union(self.case.mask.shape)
         left = self.case.mask.copy()
         for item in self.rounds:
-            for repair in item.repairs or ():
+            for repair in item.stays:
                 if repair.accepted and not (repair.plan.support & found).any():
                     left &= ~repair.plan.support
         return left

@@ -25,7 +25,7 @@ def source_map(run: Run, shape: tuple[int, int]) -> SourceMap:
     name = str(model.get("name", "")) if isinstance(model, Mapping) else ""
     result = SourceMap.pristine(shape)
     for item in run.rounds:
-        for number, repair in enumerate(item.repairs or (), start=1):
+        for number, repair in enumerate(item.stays, start=1):
             if repair.chosen is not None:
                 seed = repair.candidates[repair.chosen - 1].seed
                 source = Source(item.index, number, repair.chosen, seed, name, repair.prompt or "")
