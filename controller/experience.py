@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import dropwhile, takewhile
 
 from contracts.records import (
     CATEGORIES,
@@ -25,7 +26,7 @@ from contracts.records import (
     Trial,
 )
 from controller.prompt_rules import says
-from controller.subject import phrases
+from controller.subject import words_of
 from prompts.words import load_words
 
 LONGEST_ADDITION = 8
@@ -47,7 +48,9 @@ def topic(phrase: str) -> str:
     """
     words = load_words()
     owner = _OWNED.sub("", phrase.casefold()).strip() or phrase.casefold()
-    things = [word for thing in phrases(owner, words)[:1] for word in thing if word not in words.numbers]
+    said = list(dropwhile(words.function.__contains__, words_of(owner)))
+    name = list(takewhile(lambda word: word not in words.function, said))
+    things = [word for word in name if word not in words.relations and word not in words.numbers] or name
     named = [word for word in things if not word.endswith(_DOING)] or things
     return _singular(words.same(named[-1]))[:64] if named else ""
 
