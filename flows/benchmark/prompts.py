@@ -43,7 +43,7 @@ class _Raw:
 
 
 def read_prompts(source: str, n: int | None = None) -> list[Prompt]:
-    """All prompts of a source, or `n` of them, evenly spread over it.
+    """All prompts of a source, or `n` of them, evenly spread over it and its categories.
 
     `source` is "tabletop", "hpdv2" (from the hub), a folder in its layout, or a .txt, .csv or .jsonl file.
     Raises InvalidInput for what cannot be read, holds no prompt, repeats one or an id, or has fewer than `n`.
@@ -57,7 +57,12 @@ def read_prompts(source: str, n: int | None = None) -> list[Prompt]:
         raise InvalidInput(
             f"--n is {n}: {source} holds {len(prompts)} prompts; leave --n out to use them all"
         )
-    return [prompts[i * len(prompts) // n] for i in range(n)]
+    # Evenly within each category: an even stride through a file that takes categories by turns would always
+    # meet the same one.
+    order = categories(prompts)
+    by_category = sorted(prompts, key=lambda prompt: order.index(prompt.category) if prompt.category else -1)
+    kept = {by_category[i * len(prompts) // n].id for i in range(n)}
+    return [prompt for prompt in prompts if prompt.id in kept]
 
 
 def _raw(source: str) -> Iterable[_Raw]:
@@ -161,7 +166,7 @@ def _numbered(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _styles(files: dict[str, Path]) -> Iterator[_Raw]:
-    """The four styles by turns, so that any evenly spread part has all of them."""
+    """The four styles by turns."""
     lists = {style: _style(path) for style, path in files.items()}
     for number in range(max(len(texts) for texts in lists.values())):
         for style, texts in lists.items():

@@ -51,7 +51,7 @@ def mean_growth(after: ArrayLike, before: ArrayLike) -> Interval | None:
 
 
 def growth_of_means(after: ArrayLike, before: ArrayLike) -> Interval | None:
-    """Growth as the ratio of means: mean after / mean before - 1. None unless all values before are above 0."""
+    """Growth as the ratio of means: mean after / mean before - 1. None unless all before are above 0."""
     a, b = _pair(after, before)
     if not (b > 0).all():
         return None

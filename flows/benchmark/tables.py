@@ -63,6 +63,35 @@ def all_tables(found: Figures) -> list[Titled]:
     return tables
 
 
+def brief(found: Figures) -> list[Titled]:
+    """What answers the question, narrow enough for a terminal: independent measures, whole budgets."""
+    results = found.results
+    measures = [measure for measure in results.measures if measure.independent]
+    lines = [
+        (
+            _name(results, arm),
+            f"{found.costs[arm].calls.mean:.2f}",
+            f"{found.costs[arm].seconds.mean:.2f}",
+            *(_value(values[measure.name], measure) for measure in measures),
+        )
+        for arm, values in found.means.items()
+    ]
+    head = ("arm", "calls", "seconds", *(measure.name for measure in measures))
+    tables = [Titled("Final pictures", Table(head, tuple(lines)))]
+    for other in (figures.FIRST, figures.AGAIN):
+        rows = [
+            c for c in found.comparisons if c.other == other and c.budget == "calls" and c.measure.independent
+        ]
+        if rows:
+            lines = [
+                (row.arm, row.measure.name, _difference(row), _outcomes(row), _p(row.p_holm)) for row in rows
+            ]
+            head = ("arm", "measure", "difference", "win / tie / loss", "p, Holm")
+            tables.append(Titled(f"Against {other}", Table(head, tuple(lines))))
+    left = not_run(results)
+    return tables if left is None else [*tables, left]
+
+
 def markdown(found: Figures) -> str:
     """All tables as one Markdown page."""
     parts = [f"## {title(found.results)}", *(table.markdown() for table in all_tables(found)), *notes(found)]
@@ -177,19 +206,27 @@ def _versus(results: Results, rows: Sequence[Comparison]) -> Table:
 
 
 def _versus_line(results: Results, row: Comparison) -> tuple[str, ...]:
-    win, tie, loss = (f"{100 * share:.0f}" for share in row.outcomes)
     return (
         _name(results, row.arm),
         row.measure.name,
-        row.difference.points() if row.measure.binary else _plain(row.difference, 4, sign="+"),
+        _difference(row),
         _growth(row.mean_growth),
         _growth(row.growth_of_means),
-        f"{win} / {tie} / {loss} %",
+        _outcomes(row),
         NONE if row.repaired is None else row.repaired.percent(),
         NONE if row.broken is None else row.broken.percent(),
         _p(row.p),
         _p(row.p_holm) if row.measure.independent else NONE,
     )
+
+
+def _difference(row: Comparison) -> str:
+    return row.difference.points() if row.measure.binary else _plain(row.difference, 4, sign="+")
+
+
+def _outcomes(row: Comparison) -> str:
+    win, tie, loss = (f"{100 * share:.0f}" for share in row.outcomes)
+    return f"{win} / {tie} / {loss} %"
 
 
 def _explained(rows: Sequence[Comparison]) -> tuple[str, ...]:

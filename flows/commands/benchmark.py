@@ -22,12 +22,16 @@ from flows.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from flows.benchmark.results import Results
+    from flows.benchmark.reporting import Reported
+    from flows.benchmark.results import ArmSaid
     from flows.benchmark.running import Plan
+    from flows.terminal.benchmarking import BenchmarkProgress
 
 ARMS = "one-shot,best-of-n,rewriting,regeneration"
 MAX_BUDGET = 50
 MAX_SEEDS = 100
+MAX_WORKERS = 64
+RUNNERS = ("threads", "dask", "ray")
 
 
 def add(commands: Any) -> None:
@@ -67,23 +71,87 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         "--budget", **whole, help="generator calls for each prompt and arm (default: the profile's rounds, 3)"
     )
     parser.add_argument("--seed", **whole, help="of the benchmark (default: the reporting seed)")
+    parser.add_argument(
+        "--runner",
+        choices=RUNNERS,
+        default="threads",
+        help="what spreads the work: threads of this process, or processes of Dask or Ray (default: threads)",
+    )
+    parser.add_argument(
+        "--workers",
+        **whole,
+        default=1,
+        help="how many of them (default: 1; models of one process serve one thread at a time)",
+    )
+    parser.add_argument("--no-prefect", action="store_true", help="the same work without a Prefect server")
 
 
 def benchmark(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """`legion benchmark`."""
-    from flows.benchmark import running
     from flows.files.output import prepare_folder
+    from flows.jobs.regeneration import check_count
 
     plan, facts = _plan(arguments)
+    check_count("workers", arguments.workers, MAX_WORKERS)
+    if arguments.no_prefect and arguments.runner != "threads":
+        raise InvalidInput(f"--runner {arguments.runner} is Prefect's: leave --no-prefect out")
     name = f"benchmark-{Path(arguments.profile).stem}-{Path(arguments.prompts).stem}"
     folder = prepare_folder(arguments.out or DEFAULT_OUT / name)
-    with waiting("loading the models"):
-        plan, said = running.prepare(plan)
+    work = _inline if arguments.no_prefect else _in_flow
     try:
-        results = running.run(plan, said, running.one_by_one(), facts)
+        done = work(plan, facts, folder, arguments)
     except KeyboardInterrupt:
         return _interrupted(words)
-    return _present(results, folder, arguments.json)
+    return _present(done, arguments.json)
+
+
+def _inline(plan: Plan, facts: dict[str, Any], folder: Path, _arguments: argparse.Namespace) -> Reported:
+    """Share by share, in this process."""
+    from flows.benchmark import running
+    from flows.benchmark.reporting import report
+
+    able, said, progress = _prepared(plan)
+    with progress.shown():
+        results = running.run(able, said, running.one_by_one(progress.listen), facts)
+    with waiting("drawing the intervals"):
+        return report(results, folder)
+
+
+def _in_flow(plan: Plan, facts: dict[str, Any], folder: Path, arguments: argparse.Namespace) -> Reported:
+    """Shares as tasks of a Prefect flow."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from flows.settings import prepare_prefect
+
+    prepare_prefect(arguments.verbose)
+    with waiting("starting Prefect"):
+        from flows.benchmark import flow
+        from flows.regeneration import start_server
+
+        flow.task_runner(arguments.runner, arguments.workers)  # a runner that is missing is said at once
+        # The server is another process: it starts while the models load here.
+        with ThreadPoolExecutor(1) as pool:
+            server = pool.submit(start_server)
+            able, said, progress = _prepared(plan)
+            server.result()
+    with progress.shown():
+        return flow.benchmark_with_prefect(
+            able, said, facts, folder, arguments.runner, arguments.workers, progress.listen
+        )
+
+
+def _prepared(plan: Plan) -> tuple[Plan, list[ArmSaid], BenchmarkProgress]:
+    """The arms that can run, and what is missing for the others, said at once."""
+    from flows.benchmark import running
+    from flows.terminal.benchmarking import BenchmarkProgress
+    from flows.terminal.console import note
+
+    with waiting("loading the models"):
+        able, said = running.prepare(plan)
+    for arm in said:
+        if arm.problem is not None:
+            note(f"the arm {arm.name} is not run: {arm.problem}")
+    return able, said, BenchmarkProgress(len(able.shares), len(able.arms))
 
 
 def compare_two(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
@@ -121,25 +189,20 @@ def _plan(arguments: argparse.Namespace) -> tuple[Plan, dict[str, Any]]:
     return Plan(arguments.profile, prompts, chosen, budget, seeds, seed), facts
 
 
-def _present(results: Results, folder: Path, as_json: bool) -> int:
-    from flows.benchmark import results as stored
-    from flows.benchmark.tables import Figures, all_tables, markdown
+def _present(done: Reported, as_json: bool) -> int:
+    """What answers the question; the files have the rest."""
+    from flows.benchmark.results import to_json
+    from flows.benchmark.tables import brief
     from flows.terminal.evaluating import print_table
 
-    files = stored.write(results, folder)
-    with waiting("drawing the intervals"):
-        found = Figures.of(results)
-    page = folder / "table.md"
-    page.write_text(markdown(found), encoding="utf-8")
-    files["markdown"] = str(page)
     if as_json:
-        print(json.dumps({**stored.to_json(results), "files": files}, ensure_ascii=False))
+        said = {**to_json(done.figures.results), "comparisons": done.comparisons, "files": done.files}
+        print(json.dumps(said, ensure_ascii=False))
         return 0
-    for titled in all_tables(found):
+    for titled in brief(done.figures):
         print_table(titled.title, titled.table.head, titled.table.lines)
-        for line in titled.notes:
-            print(line)
-    for name, path in files.items():
+    print(done.verdict)
+    for name, path in done.files.items():
         print(f"{name}: {path}")
     return 0
 

@@ -1,0 +1,126 @@
+"""The Prefect flow around a benchmark: each share a task, spread over threads, Dask or Ray.
+
+Import this only after `flows.settings.prepare_prefect`: Prefect reads its settings when it is imported.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prefect import flow, task, unmapped
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from contracts.errors import InvalidInput
+from controller.steps import Event
+from flows.benchmark import running
+from flows.benchmark.reporting import Reported, report
+from flows.benchmark.results import ArmSaid
+from flows.benchmark.running import Part, Plan
+from flows.regeneration import RETRY_DELAYS, current_listener, listening, worth_a_retry
+
+
+class ShareEvent(NamedTuple):
+    """An event of a loop, with the share and the arm it works for."""
+
+    share: int
+    arm: str
+    event: Event
+
+
+def benchmark_with_prefect(
+    plan: Plan,
+    said: Sequence[ArmSaid],
+    facts: Mapping[str, Any],
+    folder: Path,
+    runner: str,
+    workers: int,
+    on_event: Callable[[int, str, Event], None] = lambda *_: None,
+) -> Reported:
+    """Run a prepared plan as a flow; its report, as it was written to `folder`. Events come from threads of
+    this process only. Raises InvalidInput if the runner is not installed."""
+    spread = benchmark.with_options(task_runner=task_runner(runner, workers))
+    with listening(lambda event: on_event(*event)):
+        return spread(plan.as_parameters(), [asdict(arm) for arm in said], dict(facts), str(folder))
+
+
+def task_runner(name: str, workers: int) -> TaskRunner[PrefectFuture[Any]]:
+    """What works on shares: `workers` threads of this process, or as many processes of their own. Raises
+    InvalidInput."""
+    try:
+        if name == "dask":
+            from prefect_dask import DaskTaskRunner
+
+            return DaskTaskRunner(cluster_kwargs={"n_workers": workers, "threads_per_worker": 1})
+        if name == "ray":
+            from prefect_ray import RayTaskRunner
+
+            return RayTaskRunner(init_kwargs={"num_cpus": workers, "include_dashboard": False})
+    except ImportError as error:
+        raise InvalidInput(
+            f"the runner '{name}' is not installed ({error.name} is missing): pip install '.[{name}]'"
+        ) from error
+    return ThreadPoolTaskRunner(max_workers=workers)
+
+
+@task(
+    name="share",
+    task_run_name="share {number}",
+    tags=["legion", "benchmark"],
+    retries=len(RETRY_DELAYS),
+    retry_delay_seconds=list(RETRY_DELAYS),
+    retry_condition_fn=worth_a_retry,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def share(plan: dict[str, Any], number: int) -> Part | None:
+    """All arms for one share of the cases; None if another process holds it. The memory bank has the rest."""
+    listener = current_listener()
+    return running.work_on(
+        Plan.from_parameters(plan), number, lambda arm, event: listener(ShareEvent(number, arm, event))
+    )
+
+
+def _name_from_context() -> str:
+    from prefect.runtime import flow_run
+
+    plan = flow_run.parameters["plan"]
+    return f"{len(plan['prompts'])} prompts · {len(plan['arms'])} arms"
+
+
+@flow(name="benchmark", flow_run_name=_name_from_context, persist_result=False, validate_parameters=False)
+def benchmark(
+    plan: dict[str, Any], said: list[dict[str, Any]], facts: dict[str, Any], folder: str
+) -> Reported:
+    """Work on all shares, measure, and report. `plan` is `Plan.as_parameters()` of a prepared plan."""
+    arms = [ArmSaid(**arm) for arm in said]
+    results = running.run(Plan.from_parameters(plan), arms, _spread, facts)
+    done = report(results, Path(folder))
+    _publish(done)
+    return done
+
+
+def _spread(plan: Plan, numbers: Sequence[int]) -> Iterator[tuple[int, Part | None]]:
+    """Shares as tasks, side by side."""
+    futures = share.map(unmapped(plan.as_parameters()), list(numbers))
+    for number, future in zip(numbers, futures, strict=True):
+        yield number, future.result()
+
+
+def _publish(done: Reported) -> None:
+    """The tables and the gallery as artifacts. What cannot be kept is a warning: the files are written."""
+    try:
+        create_markdown_artifact(
+            markdown=done.gallery, key="benchmark-report", description="Arms side by side, with intervals"
+        )
+        create_table_artifact(
+            table=done.summary, key="benchmark-summary", description="Means of the final pictures"
+        )
+    except Exception as error:
+        logging.getLogger(__name__).warning("no artifacts of the benchmark: %s", error)
