@@ -30,7 +30,7 @@ def test_what_the_client_said_is_cut_to_one_line():
     error = ConnectionError("Name or service not known\nand " + "more " * 100)
     told = str(not_there("org/name", "folder", error, "copy it here"))
     assert told == (
-        "there is no folder org/name, and the hub gave nothing of that name (ConnectionError: Name or service "
-        "not known): copy it here"
+        "there is no folder org/name, and the hub gave nothing of that name "
+        "(ConnectionError: Name or service not known): copy it here"
     )
     assert "(TimeoutError)" in str(not_there("org/name", "folder", TimeoutError(), "copy it here"))

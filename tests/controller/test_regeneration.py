@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from counting import Counting
 from loop_samples import (
     TABLETOP,
     DictBank,
-    Scripted,
     ScriptedDefender,
     ScriptedGenerator,
     ScriptedScorer,
@@ -115,7 +115,7 @@ def test_findings_of_the_best_round_stay_open_when_a_clean_picture_is_rolled_bac
     assert tools.modifier.requests[1].earlier_prompts == (CASES[0].prompt,)
 
 
-class Fixed(Scripted):
+class Fixed(Counting):
     """Always proposes the same prompt."""
 
     def __init__(self, prompt):
@@ -127,7 +127,7 @@ class Fixed(Scripted):
         return [Revision(self.prompt) for _ in requests]
 
 
-class Seen(Scripted):
+class Seen(Counting):
     """A defender that finds what its script says, one entry per picture; the last entry repeats."""
 
     def __init__(self, script):
@@ -273,7 +273,7 @@ def test_events_tell_how_far_every_step_round_and_run_is():
         assert done == list(range(1, step.total + 1))
 
 
-class Wrong(Scripted):
+class Wrong(Counting):
     """A tool that answers everything with one value."""
 
     def __init__(self, answer, name="wrong"):
