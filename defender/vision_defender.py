@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from contracts.errors import InvalidInput, ModelError
 from contracts.records import CATEGORIES, Box, Diagnosis, Finding, Image, Mask, Usage
 from defender.categories import categorize
 from prompts import digest, render
-from servers.budget import Budget, Meter
+from servers.budget import Budget, BudgetSpent, Meter, Price, price_of
 from servers.chat import Chat, Message
 
 GRID = 1000
@@ -31,6 +32,9 @@ GRID = 1000
 MOST_FINDINGS = 20
 MARGIN = 0.15
 """How far SAM's mask may reach out of a box, as a share of its sides: models draw boxes a little tight."""
+
+
+log = logging.getLogger(__name__)
 
 
 class BoxMasks(Protocol):
@@ -54,6 +58,10 @@ class VisionSettings:
     longest_side: int = 1536
     """Larger ones are reduced: servers do so anyway, and charge for size."""
     concurrency: int = 4
+    budget: Budget = Budget()
+    """Of all pictures together, as long as the defender lives."""
+    price: Price | None = None
+    """None takes the table's."""
 
     def __post_init__(self) -> None:
         if self.tries < 1 or self.concurrency < 1:
@@ -88,14 +96,22 @@ class VisionDefender:
     name = "vlm"
 
     def __init__(self, chat: Chat, sam: BoxMasks | None, settings: VisionSettings | None = None) -> None:
-        """Without SAM, the boxes themselves are the masks."""
+        """Without SAM, the boxes themselves are the masks. Raises InvalidInput if there is a budget in
+        dollars and no price."""
         self.chat, self.sam, self.settings = chat, sam, settings or VisionSettings()
+        price = price_of(chat.settings.model, self.settings.price, self.settings.budget)
+        self._meter = Meter(self.settings.budget, Usage(), price)
+
+    @property
+    def spent(self) -> Usage:
+        """What all pictures so far took."""
+        return self._meter.used
 
     def diagnose(self, images: Sequence[Image]) -> list[Diagnosis]:
         """One diagnosis per picture (uint8 RGB, any size), independent of the others in the call.
 
         Raises InvalidInput for anything but uint8 (H, W, 3); RemoteError if the server fails; ModelError if
-        it refuses, or gives no usable answer after the last try.
+        it refuses, gives no usable answer after the last try, or the budget is spent.
         """
         for number, image in enumerate(images, start=1):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
@@ -105,6 +121,13 @@ class VisionDefender:
                 )
         with ThreadPoolExecutor(self.settings.concurrency) as pool:
             answers = list(pool.map(self._ask, images))
+        log.info(
+            "%s: %d calls and %d tokens so far, $%.4f",
+            self.name,
+            self.spent.calls,
+            self.spent.tokens,
+            self.spent.usd,
+        )
         return [self._diagnosis(image, *answer) for image, answer in zip(images, answers, strict=True)]
 
     def describe(self) -> Mapping[str, object]:
@@ -125,9 +148,14 @@ class VisionDefender:
             {"role": "user", "content": [_text_part(render("vision/request")), self._picture_part(image)]},
         ]
         messages, problem = asked, ""
-        meter = Meter(Budget(), Usage(), None)
         for number in range(1, self.settings.tries + 1):
-            answer = self.chat.ask(messages, _SCHEMA, "findings", meter, seed=number)
+            try:
+                answer = self.chat.ask(messages, _SCHEMA, "findings", self._meter, seed=number)
+            except BudgetSpent as limit:
+                raise ModelError(
+                    f"{self.chat.settings.model} can look at no more pictures, {limit}: raise "
+                    "[defender.budget] in the profile; what is done is kept"
+                ) from limit
             claims, problem = ([], answer.problem) if answer.data is None else read_claims(answer.data)
             if not problem:
                 return claims, answer.text

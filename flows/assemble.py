@@ -121,7 +121,12 @@ def profile_scorer(section: ScorerProfile, profile_name: str) -> Scorer:
 def _vision(section: DefenderProfile, profile: Profile) -> VisionDefender:
     """A vision model on a server, with SAM if the profile names its weights."""
     sam = SamBoxes.load(section.path, section.device or profile.device) if section.path else None
-    settings = VisionSettings(tries=section.tries, min_confidence=section.min_confidence)
+    settings = VisionSettings(
+        tries=section.tries,
+        min_confidence=section.min_confidence,
+        budget=Budget(**section.budget.model_dump()),
+        price=price_given(section),
+    )
     return VisionDefender(remote_chat(section), sam, settings)
 
 

@@ -6,6 +6,8 @@ not report is estimated from the length of the text, rather too high than too lo
 
 from __future__ import annotations
 
+import logging
+import threading
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +21,8 @@ CHARACTERS_PER_TOKEN = 3
 """English has four to five per token; other scripts have fewer."""
 
 MILLION = 1_000_000
+
+log = logging.getLogger(__name__)
 
 
 class BudgetSpent(Exception):
@@ -52,35 +56,38 @@ class Budget:
 
 
 class Meter:
-    """Counts what one answer costs, on top of what its run had spent before."""
+    """Counts what answers cost, on top of what was spent before. Safe to use from several threads."""
 
     def __init__(self, budget: Budget, spent: Usage, price: Price | None) -> None:
         self._budget, self._before, self._price = budget, spent, price
         self.used = Usage()
+        self._lock = threading.Lock()
 
     def start_call(self, input_tokens: int, most_output_tokens: int) -> None:
         """Count a call that is about to be made, its input as estimated. Raises BudgetSpent instead if the
         call could break a limit."""
-        total = self._before + self.used
-        tokens = input_tokens + most_output_tokens
-        cost = self._cost(input_tokens, most_output_tokens)
-        budget = self._budget
-        if budget.calls is not None and total.calls >= budget.calls:
-            raise BudgetSpent(f"the run's budget of {_count(budget.calls, 'call')} is spent")
-        if budget.tokens is not None and total.tokens + tokens > budget.tokens:
-            raise BudgetSpent(f"the run's budget of {_count(budget.tokens, 'token')} is spent")
-        if budget.usd is not None and total.usd + cost > budget.usd:
-            raise BudgetSpent(f"the run's budget of ${budget.usd:g} is spent")
-        self.used += Usage(1, input_tokens, 0, self._cost(input_tokens, 0))
+        with self._lock:
+            total = self._before + self.used
+            tokens = input_tokens + most_output_tokens
+            cost = self._cost(input_tokens, most_output_tokens)
+            budget = self._budget
+            if budget.calls is not None and total.calls >= budget.calls:
+                raise BudgetSpent(f"the budget of {_count(budget.calls, 'call')} is spent")
+            if budget.tokens is not None and total.tokens + tokens > budget.tokens:
+                raise BudgetSpent(f"the budget of {_count(budget.tokens, 'token')} is spent")
+            if budget.usd is not None and total.usd + cost > budget.usd:
+                raise BudgetSpent(f"the budget of ${budget.usd:g} is spent")
+            self.used += Usage(1, input_tokens, 0, self._cost(input_tokens, 0))
 
     def finish_call(self, estimated_input: int, input_tokens: int, output_tokens: int) -> None:
-        """Replace the estimate of the last call by what it took."""
-        self.used = replace(
-            self.used,
-            input_tokens=self.used.input_tokens - estimated_input + input_tokens,
-            output_tokens=self.used.output_tokens + output_tokens,
-            usd=self.used.usd - self._cost(estimated_input, 0) + self._cost(input_tokens, output_tokens),
-        )
+        """Replace the estimate of a call by what it took."""
+        with self._lock:
+            self.used = replace(
+                self.used,
+                input_tokens=self.used.input_tokens - estimated_input + input_tokens,
+                output_tokens=self.used.output_tokens + output_tokens,
+                usd=self.used.usd - self._cost(estimated_input, 0) + self._cost(input_tokens, output_tokens),
+            )
 
     def _cost(self, input_tokens: int, output_tokens: int) -> float:
         return 0.0 if self._price is None else self._price.of(input_tokens, output_tokens)
@@ -94,9 +101,19 @@ def estimated_tokens(texts: Sequence[str]) -> int:
 def price_of(model: str, given: Price | None, budget: Budget) -> Price | None:
     """The given price, or the table's for exactly this model (a dated version of it counts as the model).
 
-    None if neither has one. Raises InvalidInput if there is a limit on money then: it could not be kept.
+    None if neither has one. Raises InvalidInput if there is a limit on money then: it could not be kept; a
+    limit that is kept by the table's price is told, as prices change.
     """
     found = given or _from_table(model)
+    if given is None and found is not None and budget.usd is not None:
+        log.warning(
+            "the budget of $%g is kept by an example price of %s ($%g and $%g per million tokens): give "
+            "usd_per_million_input and usd_per_million_output",
+            budget.usd,
+            model,
+            found.input,
+            found.output,
+        )
     if found is None and budget.usd is not None:
         raise InvalidInput(
             f"a budget in dollars needs the price of {model!r}, which is not in the table: "

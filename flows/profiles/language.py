@@ -37,13 +37,20 @@ class LanguageModelSection(BaseModel):
 
 
 class BudgetSection(BaseModel):
-    """What the language model may take in one run. At a limit the rules go on without it."""
+    """What a model on a server may take."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    calls: int | None = Field(default=None, ge=0)
+    tokens: int | None = Field(default=None, ge=0)
+    usd: float | None = Field(default=None, ge=0)
+
+
+class RunBudgetSection(BudgetSection):
+    """What the language model may take in one run. At a limit the rules go on without it."""
+
     calls: int | None = Field(default=30, ge=0)
     tokens: int | None = Field(default=100_000, ge=0)
-    usd: float | None = Field(default=None, ge=0)
 
 
 class ModifierProfile(LanguageModelSection):
@@ -57,7 +64,7 @@ class ModifierProfile(LanguageModelSection):
     tries: int = Field(default=3, ge=1, le=10)
     examples: bool = True
     concurrency: int = Field(default=4, ge=1, le=64)
-    budget: BudgetSection = BudgetSection()
+    budget: RunBudgetSection = RunBudgetSection()
 
     @model_validator(mode="after")
     def _keys_fit_the_kind(self) -> ModifierProfile:

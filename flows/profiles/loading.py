@@ -21,7 +21,7 @@ from defender.tiling import MAX_ZOOM
 from flows.profiles.benchmark import BenchmarkProfile
 from flows.profiles.generator import GeneratorProfile, with_changes
 from flows.profiles.inpainting import InpaintingProfile
-from flows.profiles.language import LanguageModelSection, ModifierProfile
+from flows.profiles.language import BudgetSection, LanguageModelSection, ModifierProfile
 from flows.settings import CHECKOUT, MAX_BATCH, MAX_ROUNDS
 
 BUNDLED = Path(__file__).resolve().parent / "bundled"
@@ -52,12 +52,14 @@ class DefenderProfile(LanguageModelSection):
     """vlm only: answers at most per picture."""
     min_confidence: float = Field(default=0.3, ge=0, le=1)
     """vlm only: what is said less surely than this is dropped."""
+    budget: BudgetSection = BudgetSection()
+    """vlm only: for all pictures of a command. At a limit the command ends; what is done is kept."""
 
     @model_validator(mode="after")
     def _keys_fit_the_kind(self) -> DefenderProfile:
         if self.kind == "legion" and not self.path:
             raise PydanticCustomError("no_path", "path is missing: where is the defender's checkpoint?")
-        asked = {*LanguageModelSection.model_fields, "tries", "min_confidence"}
+        asked = {*LanguageModelSection.model_fields, "tries", "min_confidence", "budget"}
         wrong = self.model_fields_set & (asked if self.kind == "legion" else {"dtype", "four_bit"})
         if wrong:
             raise PydanticCustomError(

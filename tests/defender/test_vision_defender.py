@@ -15,6 +15,7 @@ from scripted_server import chat, html, problem
 from contracts.errors import InvalidInput, ModelError, RemoteError
 from contracts.records import Box
 from defender.vision_defender import VisionDefender, VisionSettings, box_in, read_claims
+from servers.budget import Budget, Price
 from servers.chat import Chat, ChatSettings
 from servers.client import Server, ServerSettings
 
@@ -227,3 +228,30 @@ def test_any_json_is_survived(value):
     claims, _ = read_claims({"findings": value})
     assert all(math.isfinite(side) for claim in claims for side in claim.box)
     assert all(0 <= claim.confidence <= 1 for claim in claims)
+
+
+def test_a_budget_ends_the_looking_and_never_passes_a_picture_as_clean(scripted_server):
+    scripted_server.say(says(HAND))
+    looking = defender(scripted_server, budget=Budget(calls=3), concurrency=1)
+    assert len(looking.diagnose([picture(level=level) for level in (1, 2, 3)])) == 3
+    assert looking.spent.calls == 3 and looking.spent.tokens > 0
+    with pytest.raises(ModelError, match="budget of 3 calls is spent: raise .defender.budget.") as caught:
+        looking.diagnose([picture(level=4)])
+    assert "\n" not in str(caught.value) and len(scripted_server.bodies) == 3
+
+
+def test_pictures_at_the_same_time_share_one_budget(scripted_server):
+    scripted_server.say(says(HAND))
+    looking = defender(scripted_server, budget=Budget(calls=5), concurrency=8)
+    with pytest.raises(ModelError, match="budget of 5 calls"):
+        looking.diagnose([picture(level=level) for level in range(8)])
+    assert looking.spent.calls == len(scripted_server.bodies) == 5
+
+
+def test_money_is_counted_by_the_price_and_not_guessed(scripted_server):
+    scripted_server.say(says(HAND))
+    looking = defender(scripted_server, price=Price(1_000.0, 0.0), budget=Budget(usd=100.0))
+    looking.diagnose([picture()])
+    assert looking.spent.usd == pytest.approx(looking.spent.input_tokens * 0.001)
+    with pytest.raises(InvalidInput, match="needs the price of 'seer'"):
+        defender(scripted_server, budget=Budget(usd=1.0))

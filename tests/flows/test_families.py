@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 from contracts.errors import InvalidInput
 from flows.cli import main
 from flows.profiles.loading import BUNDLED
+from flows.settings import CHECKOUT
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -108,7 +109,7 @@ def test_both_loops_use_weights_that_were_loaded_once(checkpoints, own_painters,
 def test_an_inpainter_of_its_own_is_loaded_without_the_generator(checkpoints, tmp_path, own_painters):
     path = tmp_path / "two.toml"
     text = (BUNDLED / "tabletop.toml").read_text(encoding="utf-8")
-    text = text.replace("tabletop/weights", str(BUNDLED.parent.parent / "tabletop" / "weights"))
+    text = text.replace("tabletop/weights", str(CHECKOUT / "tabletop" / "weights"))
     own = f'[inpainting]\npath = "{checkpoints("sdxl-inpainting")}"\n'
     path.write_text(text.replace("[inpainting]\n", own, 1))
     before = own_painters.SHELF.loads.copy()

@@ -215,3 +215,12 @@ def test_keys_that_do_not_fit_a_painter_are_refused(tmp_path, lines, said) -> No
     (tmp_path / "mine.toml").write_text(f"{TEXT[:begin]}[generator]\n{lines}\n\n{TEXT[end:]}")
     with pytest.raises(InvalidInput, match=said):
         load_profile(str(tmp_path / "mine.toml"))
+
+
+def test_a_vision_model_has_a_budget_and_legion_has_none() -> None:
+    from flows.profiles.loading import DefenderProfile
+
+    section = DefenderProfile(kind="vlm", model="seer", budget={"calls": 9, "usd": 0.5})
+    assert (section.budget.calls, section.budget.tokens, section.budget.usd) == (9, None, 0.5)
+    with pytest.raises(ValueError, match="budget is no key of a defender of kind legion"):
+        DefenderProfile(kind="legion", path="weights", budget={"calls": 9})

@@ -13,6 +13,7 @@ from scripted_server import send
 
 from flows.cli import main
 from flows.profiles.loading import BUNDLED
+from flows.settings import CHECKOUT
 
 pytestmark = pytest.mark.slow
 
@@ -28,9 +29,7 @@ def painted(color):
 def profile(scripted_server, tmp_path):
     from flows import assemble
 
-    text = (
-        (BUNDLED / "tabletop.toml").read_text().replace('"tabletop/', f'"{BUNDLED.parent.parent}/tabletop/')
-    )
+    text = (BUNDLED / "tabletop.toml").read_text().replace('"tabletop/', f'"{CHECKOUT}/tabletop/')
     begin, end = text.index("[generator]"), text.index("[defender]")
     section = (
         f'[generator]\nkind = "openai-images"\nmodel = "painter"\nbase_url = "{scripted_server.url}"\n'

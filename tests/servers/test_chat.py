@@ -153,6 +153,14 @@ def test_prices_come_from_the_profile_or_the_table_and_dated_models_count_as_the
             price_of(unknown, None, money)
 
 
+def test_a_limit_on_money_says_that_the_tables_price_is_an_example(caplog):
+    price_of("gpt-4o-mini", None, NO_LIMIT)
+    price_of("gpt-4o-mini", Price(1, 1), Budget(usd=1))
+    assert not caplog.records
+    price_of("gpt-4o-mini", None, Budget(usd=1))
+    assert "an example price of gpt-4o-mini" in caplog.text
+
+
 @pytest.mark.parametrize("wrong", [{"calls": -1}, {"tokens": -1}, {"usd": float("nan")}])
 def test_budgets_out_of_range(wrong):
     with pytest.raises(InvalidInput):
