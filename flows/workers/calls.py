@@ -9,6 +9,7 @@ wherever they are made, so an answer that comes late from a worker given up does
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts import errors
-from contracts.errors import LegionError, ModelError, RemoteError
+from contracts.errors import InvalidInput, LegionError, ModelError, RemoteError
 from flows.workers.codec import decode, encode
 from flows.workers.exchange import Exchange
 
@@ -43,9 +44,24 @@ class Patience:
     """Between two looks for the answer, at first and at most."""
 
 
-PATIENCE = Patience()
+SILENCE_VARIABLE = "LEGION_WORKER_SILENCE"
+"""Seconds without a sign of life after which a worker is given up, if not 20."""
 TRIES = 5
 """Workers that may be lost over one call."""
+
+
+def patience(environ: Mapping[str, str] | None = None) -> Patience:
+    """As LEGION_WORKER_SILENCE says. Raises InvalidInput for less than a second or more than an hour."""
+    text = (os.environ if environ is None else environ).get(SILENCE_VARIABLE)
+    if not text:
+        return Patience()
+    try:
+        silent = float(text)
+    except ValueError:
+        silent = 0.0
+    if not 1 <= silent <= 3600:
+        raise InvalidInput(f"{SILENCE_VARIABLE} is {text!r}: write seconds from 1 to 3600")
+    return Patience(beat=min(2.0, silent / 5), silent=silent)
 
 
 class _Silent(Exception):
@@ -63,7 +79,7 @@ def ask(
     method: str,
     tool: Mapping[str, Any],
     arguments: Mapping[str, Any],
-    patience: Patience = PATIENCE,
+    patience: Patience,
 ) -> Any:
     """The answer to one call. `announce` tells the workers, and gives the id under which they look for the
     question; `tool` says which tool of its part is meant.

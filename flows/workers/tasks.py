@@ -35,10 +35,15 @@ Slot = Callable[[], AbstractContextManager[object]]
 def ask_workers(profile: str, exchange: Exchange) -> Callable[..., Any]:
     """What the tools of `flows.workers.tools` ask. Raises LegionError without a server that stays."""
     check_server()
+    patience = calls.patience()
 
     def ask(part: str, method: str, tool: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
         announced = task_for(profile, part)
-        return calls.ask(exchange, lambda: str(announced.delay().task_run_id), part, method, tool, arguments)
+
+        def announce() -> str:
+            return str(announced.delay().task_run_id)
+
+        return calls.ask(exchange, announce, part, method, tool, arguments, patience)
 
     return ask
 

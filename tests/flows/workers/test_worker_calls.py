@@ -193,6 +193,14 @@ def test_what_is_asked_for_by_another_version_is_refused(exchange) -> None:
             perform("tabletop", question, lambda *_: pytest.fail("found"))
 
 
+def test_patience_is_a_setting() -> None:
+    assert calls.patience({}) == Patience()
+    assert calls.patience({"LEGION_WORKER_SILENCE": "5"}) == Patience(beat=1.0, silent=5.0)
+    for text in ("0", "-1", "soon", "nan", "1e9"):
+        with pytest.raises(InvalidInput, match="write seconds from 1 to 3600"):
+            calls.patience({"LEGION_WORKER_SILENCE": text})
+
+
 def test_workers_with_other_weights_are_noticed() -> None:
     prints = iter(["a", "a", "b"])
     scorer = by_workers.WorkerScorer(
