@@ -402,6 +402,8 @@ class Run:
     created: str
     """UTC, ISO 8601."""
     rounds: tuple[Round, ...] = ()
+    earlier_settings: tuple[Mapping[str, object], ...] = ()
+    """`settings` it had before they were changed half way, each with the number of `rounds` open then."""
 
     @property
     def best(self) -> Round | None:

@@ -167,6 +167,7 @@ def run_of(row: RunRow, arrays: Arrays) -> Run:
         settings=row.settings,
         status=_status(row),
         created=row.created,
+        earlier_settings=tuple(row.earlier_settings or ()),
         rounds=tuple(_round(r, steps.get(r.round_index, {}), arrays) for r in row.rounds),
     )
 

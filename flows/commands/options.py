@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from contracts.protocols import Defender, MemoryBank
+    from contracts.protocols import Defender
     from flows.assemble import LegionDefender
     from flows.jobs.evaluating import Request
+    from memory_bank import SqlMemoryBank
 
 DEFAULT_OUT = Path("out")
 INTERRUPTED = 130
@@ -133,7 +134,7 @@ def waiting(what: str) -> Any:
     return waiting(what)
 
 
-def bank() -> MemoryBank:
+def bank() -> SqlMemoryBank:
     """The memory bank that the settings name."""
     from memory_bank import open_memory_bank
 

@@ -25,12 +25,11 @@ def present(runs: Sequence[Run], folder: Path, as_json: bool) -> int:
     from flows.files.output import write_run
     from flows.pages.report import render_report, write_page
 
-    load_image = bank().image
-    report = str(write_page(render_report(runs, load_image), folder / "report.html"))
+    kept = bank()
+    report = str(write_page(render_report(runs, kept.image), folder / "report.html"))
     folders = [folder / run.run_id if len(runs) > 1 else folder for run in runs]
     written = [
-        {**write_run(run, load_image, place), "report": report}
-        for run, place in zip(runs, folders, strict=True)
+        {**write_run(run, kept, place), "report": report} for run, place in zip(runs, folders, strict=True)
     ]
     if as_json:
         print(json.dumps({"runs": written}, ensure_ascii=False))
@@ -59,14 +58,14 @@ def present_repairs(
     from flows.pages.inpainting_report import Named, render_repair_report
     from flows.pages.report import write_page
 
-    load_image = bank().image
+    kept = bank()
     names, shapes, values = [], [], []
     for run, source, stem in zip(runs, sources, stems, strict=True):
-        values.append(write_repair(run, source, load_image, folder, stem, form))
+        values.append(write_repair(run, source, kept, folder, stem, form))
         names.append(source.path.name)
         shapes.append(source.image.shape)
     items = [Named(run, name) for run, name in zip(runs, names, strict=True)]
-    report = str(write_page(render_repair_report(items, load_image), folder / "report.html"))
+    report = str(write_page(render_repair_report(items, kept.image), folder / "report.html"))
     if as_json:
         written = [{**item, "report": report} for item in values]
         print(json.dumps({"runs": written, **(extra or {})}, ensure_ascii=False))

@@ -146,7 +146,7 @@ def export(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     folder = prepare_folder(arguments.folder)
     if any(folder.iterdir()):
         raise InvalidInput(f"{arguments.folder} is not empty: name an empty folder, or one to make")
-    files = provenance.export(run, kept.job(run.run_id), kept.image, folder)
+    files = provenance.export(run, kept, folder)
     if arguments.json:
         print(json.dumps({"run_id": run.run_id, "files": [str(path) for path in files]}, ensure_ascii=False))
     else:

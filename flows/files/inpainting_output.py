@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from contracts.records import Candidate, Finding, Image, LeftOut, RegionPlan, Repair, Round, Run
+from contracts.records import Candidate, Finding, Image, LeftOut, RegionPlan, Round, Run
 from controller.compositing import SourceMap
 from controller.inpainting import Preview, source_map
 from flows.files.output import ImageLoader, score_table, write_findings
 from flows.files.picture_files import PictureFile, write_layer, write_mask, write_result
 from flows.files.pictures import marked, mask_overlay, shown, shown_size
+from flows.files.provenance import notes, short_form, write_chain, write_picture
+from memory_bank import SqlMemoryBank
+from memory_bank.store import pixel_digest
 
 
 def write_repair(
-    run: Run, source: PictureFile, load_image: ImageLoader, folder: Path, stem: str, form: str = "png"
+    run: Run, source: PictureFile, bank: SqlMemoryBank, folder: Path, stem: str, form: str = "png"
 ) -> dict[str, Any]:
-    """Write the result, its support, its source map and the steps, all named after `stem`; the run's part of
-    the JSON, `report` left out.
+    """Write the result, its support, its source map, the steps and the run's record, all named after `stem`;
+    the run's part of the JSON, `report` left out. Each picture's file says where it comes from.
 
     `source` is the picture's file, or one made of the memory bank's picture by `from_bank`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shape = source.image.shape[:2]
-    result = source.image if run.result is None else load_image(run.result)
+    result = source.image if run.result is None else bank.image(run.result)
     support = np.zeros(shape, dtype=bool) if run.support is None else run.support
-    output = write_result(source, result, folder / f"{stem}-repaired", form)
+    output = write_result(source, result, folder / f"{stem}-repaired", form, _notes(run, source))
+    write_chain(run, bank, folder / f"{stem}-run.json")
     support_path = write_mask(source, support, folder / f"{stem}-support.png")
     sources = source_map(run, shape)
     steps = folder / f"{stem}-steps"
@@ -42,7 +46,9 @@ def write_repair(
         "output": str(output),
         "support": str(support_path),
         "sources": _write_sources(sources, source, folder, stem),
-        "rounds": [_write_round(item, load_image, steps) for item in run.rounds if item.image is not None],
+        "rounds": [
+            _write_round(run, item, bank.image, steps) for item in run.rounds if item.image is not None
+        ],
     }
 
 
@@ -104,12 +110,22 @@ def _write_sources(sources: SourceMap, source: PictureFile, folder: Path, stem: 
     return str(legend)
 
 
-def _write_round(item: Round, load_image: ImageLoader, folder: Path) -> dict[str, Any]:
+def _notes(run: Run, source: PictureFile) -> dict[str, str]:
+    """Where a result comes from, for its own file; nothing if nothing was done."""
+    last = next((item for item in reversed(run.rounds) if item.image is not None), None)
+    if last is None:
+        return {}
+    facts = short_form(run, last, "result") | {"input": pixel_digest("image", source.image)}
+    described = "Description" not in source.extras.get("text", {})
+    return {key: value for key, value in notes(facts).items() if described or key != "Description"}
+
+
+def _write_round(run: Run, item: Round, load_image: ImageLoader, folder: Path) -> dict[str, Any]:
     assert item.image is not None
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"round-{item.index}.png"
     image = load_image(item.image)
-    Pillow.fromarray(image).save(path)
+    write_picture(image, path, short_form(run, item, "picture"))
     findings = item.diagnosis.findings if item.diagnosis else ()
     repairs = item.repairs or ()
     if repairs:
@@ -120,8 +136,7 @@ def _write_round(item: Round, load_image: ImageLoader, folder: Path) -> dict[str
         "findings": write_findings(findings, folder, f"round-{item.index}"),
         "scores": dict(score_table(item)),
         "regions": [
-            _write_repair(repair, number, load_image, folder, f"round-{item.index}-region-{number}")
-            for number, repair in enumerate(repairs, start=1)
+            _write_repair(run, item, number, load_image, folder) for number, _ in enumerate(repairs, start=1)
         ],
         "left_out": _left_values(item.left_out),
         "accepted": item.verdict.accepted if item.verdict else None,
@@ -133,8 +148,9 @@ def _write_round(item: Round, load_image: ImageLoader, folder: Path) -> dict[str
 
 
 def _write_repair(
-    repair: Repair, number: int, load_image: ImageLoader, folder: Path, stem: str
+    run: Run, item: Round, number: int, load_image: ImageLoader, folder: Path
 ) -> dict[str, Any]:
+    repair, stem = (item.repairs or ())[number - 1], f"round-{item.index}-region-{number}"
     weights = folder / f"{stem}-weights.png"
     Pillow.fromarray(repair.plan.weights).save(weights)
     return {
@@ -145,14 +161,22 @@ def _write_repair(
         "reason": repair.reason or None,
         "chosen": repair.chosen,
         "candidates": [
-            _write_candidate(candidate, load_image(candidate.painted), folder / f"{stem}-candidate-{n}.png")
+            _write_candidate(
+                candidate,
+                load_image(candidate.painted),
+                folder / f"{stem}-candidate-{n}.png",
+                short_form(run, item, f"candidate {n} of region {number}")
+                | {"prompt": repair.prompt or "", "seed": candidate.seed},
+            )
             for n, candidate in enumerate(repair.candidates, start=1)
         ],
     }
 
 
-def _write_candidate(candidate: Candidate, painted: NDArray[np.uint8], path: Path) -> dict[str, Any]:
-    Pillow.fromarray(painted).save(path)
+def _write_candidate(
+    candidate: Candidate, painted: NDArray[np.uint8], path: Path, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    write_picture(painted, path, facts)
     return {
         "seed": candidate.seed,
         "painted": str(path),

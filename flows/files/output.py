@@ -15,6 +15,7 @@ from contracts.errors import InvalidInput
 from contracts.records import Diagnosis, Finding, Image, Round, Run
 from flows.files.pictures import marked
 from flows.files.provenance import short_form, write_chain, write_picture
+from memory_bank import SqlMemoryBank
 
 ImageLoader = Callable[[str], Image]
 """Digest -> picture; the memory bank's `image`."""
@@ -34,12 +35,12 @@ def prepare_folder(path: Path) -> Path:
     return path.resolve()
 
 
-def write_run(run: Run, load_image: ImageLoader, folder: Path) -> dict[str, Any]:
+def write_run(run: Run, bank: SqlMemoryBank, folder: Path) -> dict[str, Any]:
     """Write the run's pictures, masks and record (run.json) into `folder` and return its part of the JSON,
     `report` left out. Each picture's file says where it comes from."""
     folder.mkdir(parents=True, exist_ok=True)
-    rounds = [_write_round(run, item, load_image, folder) for item in run.rounds if item.image is not None]
-    write_chain(run, folder / "run.json")
+    rounds = [_write_round(run, item, bank.image, folder) for item in run.rounds if item.image is not None]
+    write_chain(run, bank, folder / "run.json")
     best = run.best
     return {
         "run_id": run.run_id,

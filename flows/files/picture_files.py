@@ -98,8 +98,15 @@ def read_picture(path: Path) -> PictureFile:
     return PictureFile(path, image, layers, orientation, extras, tuple(notes))
 
 
-def write_result(source: PictureFile, result: Image, path: Path, form: str = "png") -> Path:
-    """Write a repaired (H, W, 3) picture with the source's transparency, orientation, profile and notes.
+def write_result(
+    source: PictureFile,
+    result: Image,
+    path: Path,
+    form: str = "png",
+    notes: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a repaired (H, W, 3) picture with the source's transparency, orientation, profile and notes, and,
+    in a PNG, with further notes, which take the place of the source's of the same name.
 
     Pixels that `result` has in common with `source.image` are written as the source file has them. Returns
     the path with the format's ending. Raises InvalidInput for transparency in a format that has none.
@@ -108,7 +115,8 @@ def write_result(source: PictureFile, result: Image, path: Path, form: str = "pn
     if form == "jpeg" and source.layers is not None:
         raise InvalidInput(f"{source.path} has transparency, which JPEG cannot keep: choose --format png")
     pixels = result if source.layers is None else _with_transparency(source.image, source.layers, result)
-    return _save(pixels, source, path.with_name(path.name + ending), form, options)
+    text = {**source.extras.get("text", {}), **(notes or {})} if form == "png" else {}
+    return _save(pixels, source, path.with_name(path.name + ending), form, options, text)
 
 
 def write_layer(source: PictureFile, layer: Pixels, path: Path) -> Path:
@@ -175,12 +183,17 @@ def _turned_back(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def _save(
-    pixels: NDArray[np.uint8], source: PictureFile, path: Path, form: str, options: Mapping[str, Any]
+    pixels: NDArray[np.uint8],
+    source: PictureFile,
+    path: Path,
+    form: str,
+    options: Mapping[str, Any],
+    text: Mapping[str, str],
 ) -> Path:
     extras = {key: value for key, value in source.extras.items() if key != "text"}
-    if form == "png" and "text" in source.extras:
+    if text:
         extras["pnginfo"] = PngInfo()
-        for key, value in source.extras["text"].items():
+        for key, value in text.items():
             extras["pnginfo"].add_itxt(key, value)
     picture = Pillow.fromarray(_turned_back(pixels, source.orientation))
     picture.save(path, form.upper(), **options, **extras)

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 
 from contracts.errors import InvalidInput
-from contracts.records import Candidate, Diagnosis, Finding, Image, Repair, Round, Run
+from contracts.records import Candidate, Diagnosis, Finding, Image, Recollection, Repair, Round, Run
+from defender.image_files import SUFFIXES, read_image
 from memory_bank import SqlMemoryBank
 from memory_bank.store import pixel_digest
 
@@ -28,7 +28,6 @@ FORMAT = 1
 CHUNK = "legion"
 """Key of the PNG text with the short form as JSON; `Description` and `Software` are for other programs."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_ENDINGS = (".png", ".webp", ".tiff", ".tif", ".jpg", ".jpeg")
 
 
 def short_form(run: Run, item: Round, role: str) -> dict[str, Any]:
@@ -53,8 +52,9 @@ def models(settings: Mapping[str, object]) -> dict[str, object]:
     return {name: settings[name] for name in parts if name in settings}
 
 
-def chain(run: Run, job: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A run's whole record, all content by its digest: enough to check every picture, and to do it anew."""
+def chain(run: Run, job: Mapping[str, Any] | None, told: Sequence[Recollection] = ()) -> dict[str, Any]:
+    """A run's whole record, all content by its digest: enough to check every picture, and to do it anew.
+    `told` is what it heard of earlier runs."""
     return {
         "format": FORMAT,
         "run": run.run_id,
@@ -64,47 +64,59 @@ def chain(run: Run, job: Mapping[str, Any] | None) -> dict[str, Any]:
         "status": run.status,
         "created": run.created,
         "settings": dict(run.settings),
+        "earlier_settings": [dict(earlier) for earlier in run.earlier_settings],
         "asked": None if job is None else dict(job),
         "rounds": [_round(item) for item in run.rounds],
         "result": run.result,
+        "told": [
+            {"round": one.round, "region": one.region, "lessons": [asdict(lesson) for lesson in one.lessons]}
+            for one in told
+        ],
     }
 
 
 def write_picture(image: Image, path: Path, facts: Mapping[str, Any]) -> Path:
     """A PNG of a uint8 (H, W, 3) picture with its short form in text chunks."""
     text = PngInfo()
-    text.add_itxt(CHUNK, json.dumps(facts, ensure_ascii=False, sort_keys=True))
-    text.add_itxt("Description", str(facts["prompt"]))
-    text.add_text("Software", "legion-studio")
+    for key, value in notes(facts).items():
+        text.add_itxt(key, value)
     Pillow.fromarray(image).save(path, pnginfo=text)
     return path
 
 
-def export(
-    run: Run, job: Mapping[str, Any] | None, load_image: Callable[[str], Image], folder: Path
-) -> list[Path]:
+def notes(facts: Mapping[str, Any]) -> dict[str, str]:
+    """A short form as the text chunks of a PNG."""
+    return {
+        CHUNK: json.dumps(facts, ensure_ascii=False, sort_keys=True),
+        "Description": str(facts["prompt"]),
+        "Software": "legion-studio",
+    }
+
+
+def export(run: Run, bank: SqlMemoryBank, folder: Path) -> list[Path]:
     """Write every picture, mask and weight of a run and the chain (run.json) into an empty folder."""
     files = [
         write_picture(
-            load_image(digest), folder / f"{name}.png", short_form(run, item, role) | {"digest": digest}
+            bank.image(digest), folder / f"{name}.png", short_form(run, item, role) | {"digest": digest}
         )
         for item, name, role, digest in _pictures(run)
     ]
     for name, mask in _masks(run):
         files.append(folder / f"{name}.png")
         Pillow.fromarray(mask).save(files[-1])
-    return [*files, write_chain(run, folder / "run.json", job)]
+    return [*files, write_chain(run, bank, folder / "run.json")]
 
 
-def write_chain(run: Run, path: Path, job: Mapping[str, Any] | None = None) -> Path:
+def write_chain(run: Run, bank: SqlMemoryBank, path: Path) -> Path:
     """The whole record of a run, its masks read, as JSON."""
-    path.write_text(json.dumps(chain(run, job), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    record = chain(run, bank.job(run.run_id), bank.recollections(run.run_id))
+    path.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return path
 
 
 def is_picture(word: str) -> bool:
     """Whether the word names a picture rather than a run: a file's ending, a path, or a digest."""
-    return bool(_DIGEST.fullmatch(word)) or word.lower().endswith(_ENDINGS) or "/" in word
+    return bool(_DIGEST.fullmatch(word)) or word.lower().endswith(SUFFIXES) or "/" in word
 
 
 def look_up(word: str, bank: SqlMemoryBank) -> dict[str, Any]:
@@ -131,13 +143,9 @@ def look_up(word: str, bank: SqlMemoryBank) -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[Image, dict[str, Any] | None]:
     """The picture's pixels, and its short form if its file has one that can be read."""
-    try:
-        with Pillow.open(path) as picture:
-            text = picture.info.get(CHUNK)
-            image = np.array(picture.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or "it is no picture"
-        raise InvalidInput(f"{path} cannot be read: {reason.lower()}") from error
+    image = read_image(path)
+    with Pillow.open(path) as picture:
+        text = picture.info.get(CHUNK)
     try:
         facts = json.loads(text) if isinstance(text, str) else None
     except ValueError:
@@ -177,6 +185,7 @@ def _round(item: Round) -> dict[str, Any]:
         "image": item.image,
         "diagnosis": None if item.diagnosis is None else _diagnosis(item.diagnosis),
         "scores": None if item.scores is None else [asdict(score) for score in item.scores],
+        "review": None if item.review is None else asdict(item.review),
         "verdict": None if item.verdict is None else asdict(item.verdict),
         "revision": None if item.revision is None else asdict(item.revision),
         "regions": None if item.repairs is None else [_repair(repair) for repair in item.repairs],
@@ -205,6 +214,7 @@ def _repair(repair: Repair) -> dict[str, Any]:
         "reason": repair.reason,
         "chosen": repair.chosen,
         "picture": repair.picture,
+        "answers": [asdict(answer) for answer in repair.answers],
     }
 
 

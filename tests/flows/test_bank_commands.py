@@ -124,6 +124,7 @@ def test_export_holds_everything_and_says_where_it_comes_from(kept, capsys, tmp_
         assert facts["prompt"] == item.prompt and facts["models"]["generator"]["name"] == "scripted generator"
         masks = [pixel_digest("mask", f.mask) for f in item.diagnosis.findings]
         assert [f["mask"] for f in chain["rounds"][number - 1]["diagnosis"]["findings"]] == masks
+    assert chain == json.loads(Path(kept["rounds"][0]["image"]).with_name("run.json").read_text())
     assert {Path(name) for name in files} == set((tmp_path / "all").iterdir())
     assert "is not empty" in said(capsys, "export", "kept", str(tmp_path / "all"), code=1)
 
@@ -140,7 +141,7 @@ def test_a_picture_tells_its_origin_with_and_without_its_notes(kept, capsys, tmp
     assert "run kept, round 2: picture" in said(capsys, "show", path)
     Pillow.new("RGB", (8, 8)).save(tmp_path / "strange.png")
     assert "nothing is known" in said(capsys, "show", str(tmp_path / "strange.png"), code=1)
-    assert "cannot be read" in said(capsys, "show", "missing.png", code=1)
+    assert "missing.png does not exist" in said(capsys, "show", "missing.png", code=1)
 
 
 def test_runs_are_filtered(kept, scripted, capsys) -> None:

@@ -42,7 +42,7 @@ def test_regenerate_prints_the_one_object_of_its_contract(scripted, capsys) -> N
     assert set(first["findings"][0]) == {"box", "mask", "phrase", "explanation", "category", "confidence"}
     assert set(first["scores"]) == {"preference", "clip"}
     assert first["accepted"] is True and first["seconds"] >= 0
-    assert set(first["revision"]) == {"prompt", "addressed", "reason", "usage"}
+    assert set(first["revision"]) == {"prompt", "addressed", "reason", "usage", "answers"}
     assert first["revision"]["prompt"] == run["rounds"][1]["prompt"]
     assert set(run["best"]) == {"round", "image"}
     assert Path(run["report"]).read_text().startswith("<!doctype html>")

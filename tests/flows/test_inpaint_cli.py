@@ -171,7 +171,7 @@ def test_a_picture_gives_the_same_result_alone_and_in_a_folder(tools, capsys):
     tools.inpainter.failures = 128
     (alone,) = run_json(capsys, "in/b.png", *PLAIN)["runs"]
     _, together = run_json(capsys, "in", *PLAIN)["runs"]
-    assert Path(alone["output"]).read_bytes() == Path(together["output"]).read_bytes()
+    assert np.array_equal(pixels(alone["output"]), pixels(together["output"]))
 
 
 def test_the_result_keeps_transparency_and_may_be_webp(tools, capsys):
@@ -210,6 +210,35 @@ def test_runs_and_show_know_repaired_pictures(tools, capsys):
     (original,) = Path("out").glob("*/wall-repaired.png")
     assert np.array_equal(pixels(run["output"]), pixels(original))
     assert np.array_equal(pixels(run["input"]), pixels("wall.png"))
+
+
+def test_each_picture_written_says_where_it_comes_from(tools, capsys):
+    (run,) = run_json(capsys, saved("wall.png", *SQUARES), *PLAIN, "--run-id", "told")["runs"]
+    found = [json.loads(Pillow.open(run["output"]).info["legion"])]
+    (first,) = run["rounds"]
+    for region in first["regions"]:
+        for candidate in region["candidates"]:
+            found.append(json.loads(Pillow.open(candidate["painted"]).info["legion"]))
+            assert (found[-1]["prompt"], found[-1]["seed"]) == (region["prompt"], candidate["seed"])
+    assert {(facts["run"], facts["round"]) for facts in found} == {("told", 1)}
+    assert [facts["role"] for facts in found][:2] == ["result", "candidate 1 of region 1"]
+    assert found[0]["models"]["inpainter"]["name"] == "gray painter"
+    chain = json.loads(Path(run["output"]).with_name("wall-run.json").read_text())
+    assert found[0]["input"] == chain["rounds"][0]["image"] and chain["asked"]["job"]
+    assert main(["show", run["output"], "--json"]) == 0
+    places = json.loads(capsys.readouterr().out)["places"]
+    assert ("told", 1) in {(place["run_id"], place["round"]) for place in places}
+
+
+def test_a_result_without_notes_is_found_as_the_loop_saw_it(tools, capsys):
+    """Turned and on transparency, the file's own pixels are not those that the memory bank keeps."""
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    saved("turned.jpg", *SQUARES, exif=exif, quality=95)
+    (run,) = run_json(capsys, "turned.jpg", *PLAIN, "--run-id", "turned", "--format", "webp")["runs"]
+    assert "legion" not in Pillow.open(run["output"]).info
+    assert main(["show", run["output"], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["places"][0]["run_id"] == "turned"
 
 
 def test_ctrl_c_says_how_to_go_on(tools, capsys, monkeypatch):

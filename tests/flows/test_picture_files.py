@@ -113,6 +113,20 @@ def test_notes_of_a_png_stay(tmp_path):
         assert file.text["parameters"] == "a red cone\nSteps: 16, ä"
 
 
+def test_new_notes_join_those_of_a_png_and_other_formats_have_none(tmp_path):
+    info = PngInfo()
+    info.add_text("parameters", "a red cone")
+    info.add_text("legion", "of an earlier run")
+    source = read_picture(saved(tmp_path / "in.png", noise(*SHAPE, 3), pnginfo=info))
+    with Pillow.open(write_result(source, source.image, tmp_path / "out", notes={"legion": "ü"})) as file:
+        assert file.text == {"parameters": "a red cone", "legion": "ü"}
+    for form in ("webp", "tiff", "jpeg"):
+        with Pillow.open(
+            write_result(source, source.image, tmp_path / "out", form, notes={"legion": "ü"})
+        ) as file:
+            assert not getattr(file, "text", {})
+
+
 def test_a_profile_of_other_channels_is_left_out_with_a_note(tmp_path):
     gray = RGB_PROFILE[:16] + b"GRAY" + RGB_PROFILE[20:]
     source = read_picture(saved(tmp_path / "in.png", noise(*SHAPE), icc_profile=gray))
