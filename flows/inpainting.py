@@ -12,10 +12,9 @@ from prefect import flow
 
 from contracts.records import Run
 from controller.inpainting import KIND
-from controller.steps import ignore
+from flows.jobs.approval import ALONE, Approval, Audience
 from flows.jobs.inpainting import InpaintingJob, execute
-from flows.jobs.regeneration import Listener
-from flows.regeneration import Watch, current_listener, listening
+from flows.regeneration import Watch, current_audience, in_front_of, reviewer_for
 from flows.serving.showing import Showing, flow_name
 from flows.terminal.inpainting import share_done
 from flows.terminal.wording import clipped, count
@@ -23,12 +22,12 @@ from flows.terminal.wording import clipped, count
 NAME = "inpaint"
 
 
-def inpaint_with_prefect(job: InpaintingJob, on_event: Listener = ignore) -> list[Run]:
+def inpaint_with_prefect(job: InpaintingJob, audience: Audience = ALONE) -> list[Run]:
     """Run a job as a flow and return its runs, as they stand in the memory bank."""
     from memory_bank import open_memory_bank
 
-    with listening(on_event):
-        inpainting(job.as_parameters())
+    with in_front_of(audience):
+        inpainting(job.as_parameters(), audience.approval.as_parameters())
     bank = open_memory_bank()
     return [bank.load(case.run_id) for case in job.cases]
 
@@ -41,16 +40,16 @@ def _name_from_context() -> str:
 
 
 @flow(name=NAME, flow_run_name=_name_from_context, persist_result=False, validate_parameters=False)
-def inpainting(job: dict[str, Any]) -> None:
+def inpainting(job: dict[str, Any], approval: dict[str, Any]) -> None:
     """Diagnose, plan, paint and judge, region by region, until nothing is left to repair.
 
-    `job` is `flows.jobs.inpainting.InpaintingJob.as_parameters()`. Models are built once per process; the
-    bank is the record.
+    `job` is `flows.jobs.inpainting.InpaintingJob.as_parameters()`, `approval` that of an `Approval`. Models
+    are built once per process; the bank is the record.
     """
-    run_inpainting(InpaintingJob.from_parameters(job))
+    run_inpainting(InpaintingJob.from_parameters(job), Approval(**approval))
 
 
-def run_inpainting(job: InpaintingJob) -> list[Run]:
+def run_inpainting(job: InpaintingJob, approval: Approval) -> list[Run]:
     """What the flow does, in whichever flow it is called."""
     from flows.tools import inpainting_tools
     from memory_bank import open_memory_bank
@@ -58,9 +57,10 @@ def run_inpainting(job: InpaintingJob) -> list[Run]:
     bank = open_memory_bank()
     run_ids = [case.run_id for case in job.cases]
     showing = Showing(job.profile, KIND, subject_of(job), job.rounds, run_ids, bank, share_done)
-    with Watch(showing, current_listener()) as watch:
+    with Watch(showing, current_audience().listener) as watch:
         tools = inpainting_tools(job)
-        runs = execute(job, tools, bank, run_step=watch.run_step, on_event=watch.listen)
+        asked = reviewer_for(approval, bank, watch)
+        runs = execute(job, tools, bank, run_step=watch.run_step, on_event=watch.listen, reviewer=asked)
     showing.finish(runs)
     return runs
 

@@ -16,10 +16,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 
 from contracts.errors import LegionError, RemoteError
+from contracts.protocols import MemoryBank
 from contracts.records import Run
 from controller.regeneration import KIND
-from controller.steps import Event, StepStarted, ignore
-from flows.jobs.regeneration import Job, Listener, execute
+from controller.reviewing import Reviewer
+from controller.steps import Event, StepStarted
+from flows.jobs.approval import ALONE, Approval, Audience, reviewer
+from flows.jobs.regeneration import Job, execute
+from flows.serving.reviewing import ask_on_page
 from flows.serving.showing import Showing, flow_name
 from flows.terminal.console import share_done
 from flows.terminal.wording import clipped, count
@@ -29,7 +33,8 @@ NAME = "regenerate"
 RETRY_DELAYS = [2, 10]
 """Seconds before a step that failed at a remote server is tried again."""
 
-_listener: ContextVar[Listener] = ContextVar("listener", default=ignore)
+
+_audience: ContextVar[Audience] = ContextVar("audience", default=ALONE)
 
 
 def start_server() -> None:
@@ -51,21 +56,21 @@ def start_server() -> None:
 
 
 @contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Events of the flows started inside go to `listener`."""
-    token = _listener.set(listener)
+def in_front_of(audience: Audience) -> Iterator[None]:
+    """The flows started inside have this audience."""
+    token = _audience.set(audience)
     try:
         yield
     finally:
-        _listener.reset(token)
+        _audience.reset(token)
 
 
-def regenerate_with_prefect(job: Job, on_event: Listener = ignore) -> list[Run]:
+def regenerate_with_prefect(job: Job, audience: Audience = ALONE) -> list[Run]:
     """Run a job as a flow and return its runs, as they stand in the memory bank."""
     from memory_bank import open_memory_bank
 
-    with listening(on_event):
-        regeneration(job.as_parameters())
+    with in_front_of(audience):
+        regeneration(job.as_parameters(), audience.approval.as_parameters())
     bank = open_memory_bank()
     return [bank.load(case.run_id) for case in job.cases]
 
@@ -78,16 +83,16 @@ def _name_from_context() -> str:
 
 
 @flow(name=NAME, flow_run_name=_name_from_context, persist_result=False, validate_parameters=False)
-def regeneration(job: dict[str, Any]) -> None:
+def regeneration(job: dict[str, Any], approval: dict[str, Any]) -> None:
     """Paint, diagnose, score and revise until the pictures are clean or the rounds are used up.
 
-    `job` is `flows.jobs.regeneration.Job.as_parameters()`. Models are built once per process; the bank is
-    the record.
+    `job` is `flows.jobs.regeneration.Job.as_parameters()`, `approval` that of an `Approval`. Models are built
+    once per process; the bank is the record.
     """
-    run_regeneration(Job.from_parameters(job))
+    run_regeneration(Job.from_parameters(job), Approval(**approval))
 
 
-def run_regeneration(job: Job) -> list[Run]:
+def run_regeneration(job: Job, approval: Approval) -> list[Run]:
     """What the flow does, in whichever flow it is called."""
     from flows.tools import regeneration_tools
     from memory_bank import open_memory_bank
@@ -96,11 +101,21 @@ def run_regeneration(job: Job) -> list[Run]:
     showing = Showing(
         job.profile, KIND, subject_of(job), job.rounds, [case.run_id for case in job.cases], bank, share_done
     )
-    with Watch(showing, _listener.get()) as watch:
+    with Watch(showing, current_audience().listener) as watch:
         tools = regeneration_tools(job)
-        runs = execute(job, tools, bank, run_step=watch.run_step, on_event=watch.listen)
+        asked = reviewer_for(approval, bank, watch)
+        runs = execute(job, tools, bank, run_step=watch.run_step, on_event=watch.listen, reviewer=asked)
     showing.finish(runs)
     return runs
+
+
+def reviewer_for(approval: Approval, bank: MemoryBank, watch: Watch) -> Reviewer | None:
+    """Asks a person about rounds, the GPU given back meanwhile; None where nobody is asked."""
+    if approval.review == "none":
+        return None
+    audience = current_audience()
+    ask = audience.ask or ask_on_page(approval, bank, audience.say)
+    return reviewer(approval, ask, watch.slot.release)
 
 
 def subject_of(job: Job) -> str:
@@ -114,7 +129,7 @@ class Watch:
     Where the machine's GPU has a name, its slot is held round by round, up to the end of the context.
     """
 
-    def __init__(self, showing: Showing, listener: Listener) -> None:
+    def __init__(self, showing: Showing, listener: Callable[[Event], None]) -> None:
         self._showing, self._listener = showing, listener
         self._step: StepStarted | None = None
         self.slot = round_slot()
@@ -165,9 +180,9 @@ def worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
     return isinstance(state.result(raise_on_failure=False), RemoteError)
 
 
-def current_listener() -> Listener:
-    """Where the events of the flow that runs here go."""
-    return _listener.get()
+def current_audience() -> Audience:
+    """Who sits in front of the flow that runs here."""
+    return _audience.get()
 
 
 def _as_step(work: Callable[[], None]) -> Callable[[], None]:

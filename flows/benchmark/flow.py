@@ -23,7 +23,8 @@ from flows.benchmark import running
 from flows.benchmark.reporting import Reported, report
 from flows.benchmark.results import ArmSaid
 from flows.benchmark.running import Part, Plan
-from flows.regeneration import RETRY_DELAYS, current_listener, listening, worth_a_retry
+from flows.jobs.approval import Audience
+from flows.regeneration import RETRY_DELAYS, current_audience, in_front_of, worth_a_retry
 
 
 class ShareEvent(NamedTuple):
@@ -46,7 +47,7 @@ def benchmark_with_prefect(
     """Run a prepared plan as a flow; its report, as it was written to `folder`. Events come from threads of
     this process only. Raises InvalidInput if the runner is not installed."""
     spread = benchmark.with_options(task_runner=task_runner(runner, workers))
-    with listening(lambda event: on_event(*event)):
+    with in_front_of(Audience(lambda event: on_event(*event))):
         return spread(plan.as_parameters(), [asdict(arm) for arm in said], dict(facts), str(folder))
 
 
@@ -81,7 +82,7 @@ def task_runner(name: str, workers: int) -> TaskRunner[PrefectFuture[Any]]:
 )
 def share(plan: dict[str, Any], number: int) -> Part | None:
     """All arms for one share of the cases; None if another process holds it. The memory bank has the rest."""
-    listener = current_listener()
+    listener = current_audience().listener
     return running.work_on(
         Plan.from_parameters(plan), number, lambda arm, event: listener(ShareEvent(number, arm, event))
     )

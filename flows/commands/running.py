@@ -90,13 +90,15 @@ def run_loop(
     `execute` takes the job, its tools and the bank; `in_flow` gives what takes the job alone, and is called
     once Prefect may be imported.
     """
+    from flows.jobs.approval import Audience
+
     if arguments.no_prefect:
         tools = load(job)
         with progress.shown():
             return execute(job, tools, bank(), on_event=progress.listen)
     run = _with_prefect(lambda: load(job), in_flow, arguments.verbose)
     with progress.shown():
-        return run(job, progress.listen)
+        return run(job, Audience(progress.listen))
 
 
 def _with_prefect(

@@ -15,6 +15,7 @@ from contracts.records import Mask, Run
 from controller.inpainting import KIND, InpaintingCase, InpaintingSettings, InpaintingTools, inpaint
 from controller.prompt_rules import clean_prompt
 from controller.regions import RegionSettings
+from controller.reviewing import Reviewer
 from controller.steps import StepRunner, call_step, chunks, ignore
 from defender.image_files import image_files
 from flows.files.picture_files import PictureFile, read_mask, read_picture
@@ -174,6 +175,7 @@ def execute(
     bank: MemoryBank,
     run_step: StepRunner = call_step,
     on_event: Listener = ignore,
+    reviewer: Reviewer | None = None,
 ) -> list[Run]:
     """Run the loop for a job, some pictures at a time. With Prefect or without it, everything passes here."""
     runs: list[Run] = []
@@ -183,7 +185,9 @@ def execute(
         given = {case.run_id: case for case in cases}
         anew = partial(_anew, given, tools, job.settings())
         keeping.take_up(bank, KIND, asked, partial(_first_picture, given), tools.defender, anew)
-        runs += inpaint(cases, tools, bank, job.settings(), run_step=run_step, on_event=on_event)
+        runs += inpaint(
+            cases, tools, bank, job.settings(), run_step=run_step, on_event=on_event, reviewer=reviewer
+        )
     return runs
 
 

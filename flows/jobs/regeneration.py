@@ -21,6 +21,7 @@ from controller.regeneration import (
     RegenerationTools,
     regenerate,
 )
+from controller.reviewing import Reviewer
 from controller.steps import StepRunner, call_step, ignore
 from flows.jobs import keeping
 from flows.jobs.parameters import Parameters
@@ -89,6 +90,7 @@ def execute(
     bank: MemoryBank,
     run_step: StepRunner = call_step,
     on_event: Listener = ignore,
+    reviewer: Reviewer | None = None,
 ) -> list[Run]:
     """Run the loop for a job. With Prefect or without it, everything passes here."""
     settings = RegenerationSettings(
@@ -100,7 +102,9 @@ def execute(
     )
     asked = keeping.asked(bank, job)
     keeping.take_up(bank, KIND, asked, lambda _: keeping.repaint(tools.generator), tools.defender)
-    return regenerate(job.cases, tools, bank, settings, run_step=run_step, on_event=on_event)
+    return regenerate(
+        job.cases, tools, bank, settings, run_step=run_step, on_event=on_event, reviewer=reviewer
+    )
 
 
 def check_prompts(prompts: Sequence[str], file: Path | None = None) -> list[str]:

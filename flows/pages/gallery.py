@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.records import Repair, Round, Run
+from contracts.records import Repair, Round, Run, Verdict
 from flows.files.output import ImageLoader, score_table
 from flows.files.pictures import marked, shown, thumbnail_uri
 from flows.terminal.wording import (
@@ -85,6 +86,22 @@ def gallery(run: Run, load_image: ImageLoader, links: Links | None = None) -> st
     return "\n".join(lines)
 
 
+def round_page(run: Run, proposed: Verdict, load_image: ImageLoader, links: Links | None = None) -> str:
+    """The last round for a person who is asked about it, with the gate's proposal."""
+    links, item = links or Links(), run.rounds[-1]
+    if run.kind == "inpainting":
+        lines = [*_before_and_after(run, load_image, links), *_repair_table([item])]
+        heading = f"### {plain(title_of(run))}, round {item.index}"
+    else:
+        before = run.rounds[-2].prompt if len(run.rounds) > 1 else run.prompt
+        _, *lines = _round(run, item, before, load_image, links, THUMBNAIL_CHARACTERS)
+        lines.pop()  # the verdict is not kept yet
+        heading = f"### {plain(run.prompt)}, round {item.index}"
+    end = f" The run would end here: {plain(proposed.stop)}." if proposed.stop else ""
+    gate = f"**The gate would {'accept' if proposed.accepted else 'reject'}** this round: "
+    return "\n".join([heading, "", *lines, "", gate + plain(proposed.reason) + "." + end])
+
+
 def score_rows(run: Run) -> list[dict[str, Any]]:
     """One row per round: every score, the number of findings, the verdict and the seconds of model time."""
     return [
@@ -139,23 +156,33 @@ def _thumbnail_limit(pictures: int) -> int:
 
 def _repairs(run: Run, load_image: ImageLoader, links: Links) -> str:
     lines = [f"### {plain(title_of(run))}", "", plain(repair_outcome(run)), "", links.line(run.run_id), ""]
+    return "\n".join([*lines, *_before_and_after(run, load_image, links), *_repair_table(run.rounds)])
+
+
+def _before_and_after(run: Run, load_image: ImageLoader, links: Links) -> list[str]:
     first = run.rounds[0] if run.rounds else None
-    if first is not None and first.image is not None and run.result is not None:
-        limit = _thumbnail_limit(3)
-        found = first.diagnosis.findings if first.diagnosis else ()
-        overlay = thumbnail_uri(marked(load_image(first.image), found), limit)
-        lines += picture_row(
+    if first is None or first.image is None or run.result is None:
+        return []
+    limit = _thumbnail_limit(3)
+    found = first.diagnosis.findings if first.diagnosis else ()
+    overlay = thumbnail_uri(marked(load_image(first.image), found), limit)
+    return [
+        *picture_row(
             ("before", _small(load_image, first.image, limit), links.picture(first.image)),
             ("what was found", overlay, links.marked(run.run_id, first.index)),
             ("after", _small(load_image, run.result, limit), links.picture(run.result)),
-        )
-        lines.append("")
+        ),
+        "",
+    ]
+
+
+def _repair_table(rounds: Sequence[Round]) -> list[str]:
     rows = [
         _repair_row(item.index, number, repair)
-        for item in run.rounds
+        for item in rounds
         for number, repair in enumerate(item.repairs or (), start=1)
     ]
-    return "\n".join([*lines, *([REPAIR_HEADER, *rows] if rows else []), ""])
+    return [REPAIR_HEADER, *rows, ""] if rows else []
 
 
 def _repair_row(index: int, number: int, repair: Repair) -> str:

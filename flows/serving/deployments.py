@@ -37,7 +37,7 @@ def subjects(form: Any) -> list[str]:
 @flow(name="regenerate", flow_run_name=_name("regenerate", "prompt"), persist_result=False)
 def regenerate(form: RegenerationForm) -> None:
     """Paint a prompt, find the flaws, improve the prompt, paint again; the best round is kept."""
-    run_regeneration(regeneration_job(form, _moment_and_id()))
+    run_regeneration(regeneration_job(form, _moment_and_id()), form.approval.asked())
 
 
 def regeneration_job(form: RegenerationForm, fresh: tuple[Any, str]) -> jobs.Job:

@@ -4,6 +4,8 @@ of its own, so that one which is cancelled or dies takes nothing else with it.
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import serve
 from prefect.flows import EntrypointType
 
@@ -15,7 +17,7 @@ POLL_SECONDS = 2.0
 
 def main() -> None:
     """Serve until this process is told to end."""
-    deployments = [
+    deployments: list[Any] = [
         item.to_deployment(
             name=item.name,
             description=item.description,

@@ -7,21 +7,18 @@ was typed.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from controller.reviewing import Moment
+from flows.jobs.approval import MAX_MINUTES, AfterTimeout, Approval
 from flows.profiles.loading import available_profiles
 from flows.serving.places import pictures_folder
 from flows.settings import MAX_CANDIDATES, MAX_ROUNDS
 
 FORM_SEED = 2**53 - 1
 """The largest whole number that a browser keeps exactly."""
-
-Review: TypeAlias = Literal["none", "final", "each-round", "uncertain"]
-REVIEWS: tuple[str, ...] = ("none", "final", "each-round", "uncertain")
-AfterTimeout: TypeAlias = Literal["gate", "stop", "fail"]
-AFTER_TIMEOUT: tuple[str, ...] = ("gate", "stop", "fail")
 
 
 def _with_profiles(schema: dict[str, Any]) -> None:
@@ -58,24 +55,32 @@ class Form(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Approval(Form):
+class ApprovalForm(Form):
     """When a person is asked, and what happens if nobody answers."""
 
-    review: Review = Field(
-        "none",
+    review: Moment = Field(
+        default="none",
         title="Ask for approval",
         description="none: nobody is asked. final: before the run ends. each-round: after every round. "
         "uncertain: where the figures disagree or a finding is doubtful.",
     )
     minutes: int = Field(
-        60, ge=1, le=10_080, title="Wait for an answer", description="Minutes, from 1 to 10080 (a week)."
+        default=60,
+        ge=1,
+        le=MAX_MINUTES,
+        title="Wait for an answer",
+        description="Minutes, from 1 to 10080 (a week).",
     )
     after_timeout: AfterTimeout = Field(
-        "gate",
+        default="gate",
         title="If nobody answers",
         description="gate: go on with the gate's own verdict. stop: end the run and keep its best picture. "
         "fail: end the run as failed; it can be taken up again.",
     )
+
+    def asked(self) -> Approval:
+        """The form's values."""
+        return Approval(self.review, self.minutes, self.after_timeout)
 
 
 class RegenerationForm(Form):
@@ -114,8 +119,10 @@ class RegenerationForm(Form):
     )
     steps: int = Field(0, ge=0, le=1000, title="Sampling steps", description="0 means the profile's own.")
     run_id: RunId = ""
-    approval: Approval = Field(
-        default_factory=Approval, title="Approval", description="Whether a person is asked, and when."
+    approval: ApprovalForm = Field(
+        default_factory=lambda: ApprovalForm(),
+        title="Approval",
+        description="Whether a person is asked, and when.",
     )
 
 
@@ -157,8 +164,10 @@ class InpaintingForm(Form):
     seed: Seed = 0
     profile: Profile = "tabletop"
     run_id: RunId = ""
-    approval: Approval = Field(
-        default_factory=Approval, title="Approval", description="Whether a person is asked, and when."
+    approval: ApprovalForm = Field(
+        default_factory=lambda: ApprovalForm(),
+        title="Approval",
+        description="Whether a person is asked, and when.",
     )
 
 

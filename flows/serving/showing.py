@@ -100,9 +100,7 @@ class Showing:
         self._log = get_run_logger()
         self._tag([f"profile:{profile}", f"kind:{kind}"])
         self._progress = cast(UUID, create_progress_artifact(progress=0.0, description=f"{kind} · {subject}"))
-        self._log.info(
-            "%s runs with the profile %s: %s.", count(len(run_ids), "run"), profile, ", ".join(run_ids)
-        )
+        self._log.info("%s with the profile %s: %s.", count(len(run_ids), "run"), profile, ", ".join(run_ids))
 
     def listen(self, event: Event) -> None:
         """Take an event of the loop."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contracts.errors import LegionError, ModelError, RemoteError
+from flows.jobs.approval import Audience
 from flows.jobs.regeneration import execute, make_job
 from flows.profiles.loading import load_profile
 from memory_bank import open_memory_bank
@@ -27,7 +28,7 @@ def test_the_flow_gives_what_the_plain_loop_gives(server, scripted, tmp_path, mo
     from flows.regeneration import regenerate_with_prefect
 
     events = []
-    flown = regenerate_with_prefect(job(["a red cone", "a blue ball"], "flown"), events.append)
+    flown = regenerate_with_prefect(job(["a red cone", "a blue ball"], "flown"), Audience(events.append))
     monkeypatch.setenv("LEGION_HOME", str(tmp_path / "other"))
     plain = execute(job(["a red cone", "a blue ball"], "flown"), scripted, open_memory_bank())
     assert [rows(run) for run in flown] == [rows(run) for run in plain]

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image as Pillow
 from red_squares import assemble, picture, square_tools
 
+from flows.jobs.approval import Audience
 from flows.jobs.inpainting import execute, make_job, requests_for
 from flows.profiles.loading import load_profile
 from memory_bank import open_memory_bank
@@ -35,7 +36,7 @@ def test_the_flow_gives_what_the_plain_loop_gives(server, tmp_path, monkeypatch)
     regions = {"dilate_pixels": 1, "feather_pixels": 1}
     job = make_job("tabletop", load_profile("tabletop"), requests, "flown", regions=regions, candidates=2)
     events = []
-    flown = inpaint_with_prefect(job, events.append)
+    flown = inpaint_with_prefect(job, Audience(events.append))
     monkeypatch.setenv("LEGION_HOME", str(tmp_path / "other"))
     plain = execute(job, square_tools(), open_memory_bank())
     assert [rows(run) for run in flown] == [rows(run) for run in plain]

@@ -1,0 +1,148 @@
+"""A person is asked on Prefect's page: the run pauses with a form that shows the round, and goes on with the
+answer.
+
+The process stays alive, so the models stay loaded; whoever holds a GPU's slot gives it back while it waits.
+Import this only after `flows.settings.prepare_prefect`: Prefect reads its settings when it is imported.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any, Literal
+
+from prefect import get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.exceptions import FlowPauseTimeout
+from prefect.flow_runs import pause_flow_run
+from prefect.input import RunInput
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
+from prefect.states import Running
+from pydantic import Field
+
+from contracts.protocols import MemoryBank
+from contracts.records import Review, ReviewDecision, Run, Verdict
+from flows.jobs.approval import Approval, Ask, review_of
+from flows.pages.gallery import Links, plain, round_page
+from flows.serving.showing import image_url
+from flows.terminal.wording import clipped, title_of
+
+POLL_SECONDS = 2
+"""How often the run looks for an answer."""
+
+Words = Literal[
+    "accept", "reject", "edit the prompt", "edit the mask thresholds", "leave it to the gate", "stop"
+]
+DECISIONS: dict[str, ReviewDecision] = {
+    "accept": "accept",
+    "reject": "reject",
+    "edit the prompt": "edit prompt",
+    "edit the mask thresholds": "edit thresholds",
+    "leave it to the gate": "gate",
+    "stop": "stop",
+}
+
+
+class RoundDecision(RunInput):
+    """What a person may say about a round of a regeneration."""
+
+    decision: Words = Field(
+        "accept",
+        description="accept or reject this round's picture, write the next prompt yourself, say which "
+        "findings count, leave the verdict to the gate, or end the run here with its best picture.",
+    )
+    next_prompt: str = Field(
+        "",
+        title="Next prompt",
+        description="For edit the prompt: what is painted next. Nothing else reads it.",
+    )
+    min_confidence: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        title="Least confidence",
+        description="For edit the mask thresholds: findings less sure than this no longer count, 0 to 1.",
+    )
+    your_name: str = Field("", title="Your name", description="Kept with the decision.")
+    note: str = Field("", title="Note", description="Kept with the decision, such as your reason.")
+
+    def thresholds(self) -> dict[str, float]:
+        """What was set."""
+        return {"min_confidence": self.min_confidence}
+
+
+class RepairDecision(RoundDecision):
+    """What a person may say about a round of repairs."""
+
+    dilate_pixels: int = Field(
+        -1,
+        ge=-1,
+        le=4096,
+        title="Grow the masks by",
+        description="For edit the mask thresholds: pixels, from the next round on; -1 leaves it as it is.",
+    )
+    feather_pixels: int = Field(
+        -1,
+        ge=-1,
+        le=4096,
+        title="Soft edge beyond that",
+        description="For edit the mask thresholds: pixels, from the next round on; -1 leaves it as it is.",
+    )
+
+    def thresholds(self) -> dict[str, float]:
+        """What was set."""
+        pixels = {"dilate_pixels": self.dilate_pixels, "feather_pixels": self.feather_pixels}
+        return {**super().thresholds(), **{name: value for name, value in pixels.items() if value >= 0}}
+
+
+def ask_on_page(approval: Approval, bank: MemoryBank, say: Callable[[str], None] | None = None) -> Ask:
+    """Pauses the flow run and returns what a person filled in; `say` tells a terminal where the form is."""
+    links, log, asked = Links(image_url()), get_run_logger(), itertools.count(1)
+
+    def ask(run: Run, proposed: Verdict, problem: str) -> Review | None:
+        index, title = run.rounds[-1].index, clipped(title_of(run), 60)
+        form = RepairDecision if run.kind == "inpainting" else RoundDecision
+        page = round_page(run, proposed, bank.image, links)
+        description = f"**That cannot be used: {plain(problem)}**\n\n{page}" if problem else page
+        filled: Any = form.with_initial_data(description=description, next_prompt=run.rounds[-1].prompt)
+        log.info("Round %d of %s waits up to %g minutes for a decision.", index, title, approval.minutes)
+        if say is not None:
+            say(f"round {index} of {title} waits for a decision: {page_of_this_run()}")
+        try:
+            answer: RoundDecision = pause_flow_run(
+                wait_for_input=filled,
+                timeout=max(1, round(60 * approval.minutes)),
+                poll_interval=POLL_SECONDS,
+                key=f"{run.run_id}-{index}-{next(asked)}",
+            )
+        except FlowPauseTimeout:
+            log.info("Nobody decided on round %d in time.", index)
+            _run_on()
+            return None
+        review = _as_review(answer)
+        log.info("Round %d: %s decided: %s.", index, review.who, review.decision)
+        return review
+
+    return ask
+
+
+def page_of_this_run() -> str:
+    """Where a browser finds the flow run that runs here."""
+    context = FlowRunContext.get()
+    base = PREFECT_UI_URL.value() or (PREFECT_API_URL.value() or "").removesuffix("/api")
+    run_id = context.flow_run.id if context is not None and context.flow_run is not None else ""
+    return f"{base}/runs/flow-run/{run_id}"
+
+
+def _as_review(answer: RoundDecision) -> Review:
+    decision = DECISIONS[answer.decision]
+    return review_of(decision, answer.your_name, answer.next_prompt, answer.thresholds(), answer.note)
+
+
+def _run_on() -> None:
+    """Prefect leaves a run that nobody answered paused: say that it goes on."""
+    context = FlowRunContext.get()
+    if context is not None and context.flow_run is not None:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(context.flow_run.id, Running(), force=True)
