@@ -9,6 +9,8 @@ classifier-free guidance. Written as a folder that `AutoPipelineForText2Image` a
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -16,13 +18,14 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from numpy.typing import NDArray
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from tabletop import autoencoder, captions
 from tabletop.clip import MAX_TOKENS, add_unknown_words, save_tokenizer
 from tabletop.data import PairSet
-from tabletop.trainer import Metrics, Outcome, Schedule, train
+from tabletop.trainer import LossFunction, Metrics, Outcome, Schedule, train
 
 SCHEDULE = Schedule(
     steps=10_000,
@@ -33,8 +36,19 @@ SCHEDULE = Schedule(
     ema_decay=0.9988,
     betas=(0.9, 0.99),
 )
+SETTLING = Schedule(
+    steps=2_000,
+    learning_rate=4e-4,
+    seed=36,
+    warmup=50,
+    weight_decay=0.01,
+    ema_decay=0.998,
+    betas=(0.9, 0.99),
+)
 BATCH = 32
 CLEAN_SHARE = 0.45
+FLAWED_UNLESS_SAID = 0.27
+"""How often a category is flawed, once settled, where the caption does not say that it is sound."""
 CAPTION_DROPOUT = 0.1
 UNKNOWN_WORD_SHARE = 0.05
 DEFAULTS = {"num_inference_steps": 16, "guidance_scale": 2.5}
@@ -83,6 +97,10 @@ def encode_latents(model: AutoencoderKL, data: PairSet, path: Path) -> torch.Ten
     return latents
 
 
+Draw = Callable[[np.random.Generator], tuple[NDArray[np.int64], NDArray[np.bool_]]]
+"""Which pairs make up a batch, (BATCH,), and whether the clean picture of each is taken, (BATCH,)."""
+
+
 def train_generator(
     data: PairSet,
     latents: torch.Tensor,
@@ -90,12 +108,55 @@ def train_generator(
     tokenizer: CLIPTokenizer,
     folder: Path,
     schedule: Schedule = SCHEDULE,
+    settling: Schedule = SETTLING,
 ) -> tuple[UNet2DConditionModel, Outcome]:
-    """Train the UNet on latents of clean and flawed pictures with captions drawn anew each time."""
+    """Train the UNet on latents of clean and flawed pictures with captions drawn anew each time.
+
+    First on many flawed pictures, so that it learns every kind; then, for `settling`, on flaws as often as
+    they should be and each category by itself, so that a modifier says nothing about the other categories.
+    """
     torch.manual_seed(schedule.seed)
     unet = build_unet()
     unet.set_attn_processor(AttnProcessor())  # the fused attention's backward pass is slow on CPUs
-    alphas = build_scheduler().alphas_cumprod
+    text = _captions(data, clip, tokenizer)
+    outcome = train("generator", folder, unet, _loss(unet, latents, text, _many_flaws(len(data))), schedule)
+    if not outcome.finished:
+        return unet, outcome
+    settled = train("settling", folder, unet, _loss(unet, latents, text, settled_flaws(data.flags)), settling)
+    return unet, replace(settled, step=outcome.step + settled.step, seconds=outcome.seconds + settled.seconds)
+
+
+def _many_flaws(count: int) -> Draw:
+    def draw(rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        return rng.integers(count, size=BATCH), rng.random(BATCH) < CLEAN_SHARE
+
+    return draw
+
+
+def settled_flaws(flags: NDArray[np.bool_]) -> Draw:
+    """Draws of pairs with `flags` (N, categories) in which the categories are flawed independently, each with
+    FLAWED_UNLESS_SAID where its modifier is left out. A flawed picture has at least one flaw.
+    """
+    odds = FLAWED_UNLESS_SAID / (1 - FLAWED_UNLESS_SAID) * (1 - captions.MODIFIER_SHARE)
+    kinds, kind_of = np.unique(flags, axis=0, return_inverse=True)
+    members = [np.flatnonzero(kind_of.reshape(-1) == k) for k in range(len(kinds))]
+    weights = np.append(odds ** kinds.sum(axis=1), 1.0)  # the last one is clean
+    shares = weights / weights.sum()
+
+    def draw(rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        chosen = rng.choice(len(shares), size=BATCH, p=shares)
+        clean = chosen == len(kinds)
+        pairs = [
+            rng.integers(len(flags)) if c else rng.choice(members[k])
+            for k, c in zip(chosen, clean, strict=True)
+        ]
+        return np.array(pairs, np.int64), clean
+
+    return draw
+
+
+def _captions(data: PairSet, clip: CLIPModel, tokenizer: CLIPTokenizer) -> Callable[..., torch.Tensor]:
+    """(pair, is it the clean picture, generator) -> hidden states of a caption drawn for it."""
     text_model = clip.text_model.eval()
     flags, scenes = data.flags, data.scenes
 
@@ -116,9 +177,16 @@ def train_generator(
             return encode(add_unknown_words(caption, rng))
         return remembered(caption)
 
+    return text
+
+
+def _loss(
+    unet: UNet2DConditionModel, latents: torch.Tensor, text: Callable[..., torch.Tensor], draw: Draw
+) -> LossFunction:
+    alphas = build_scheduler().alphas_cumprod
+
     def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, Metrics]:
-        index = rng.integers(len(data), size=BATCH)
-        clean = rng.random(BATCH) < CLEAN_SHARE
+        index, clean = draw(rng)
         x = latents[torch.from_numpy(index), torch.from_numpy(1 - clean.astype(np.int64))].float()
         hidden = torch.stack([text(int(i), bool(c), rng) for i, c in zip(index, clean, strict=True)]).float()
         # Mostly the middle of the schedule, where the composition is decided; a fifth is uniform.
@@ -130,8 +198,7 @@ def train_generator(
         v = unet(a * x + s * noise, t, encoder_hidden_states=hidden).sample.float()
         return F.mse_loss(v, a * noise - s * x), {}
 
-    outcome = train("generator", folder, unet, loss, schedule)
-    return unet, outcome
+    return loss
 
 
 def save(

@@ -20,11 +20,11 @@ from torch.nn import functional as F
 from contracts.errors import CheckpointError
 from contracts.records import CATEGORIES
 from tabletop.data import PairSet
-from tabletop.scenes import ATTRIBUTE_SIZES, attributes
+from tabletop.scenes import ATTRIBUTE_SIZES, SHAPES, attributes
 from tabletop.tensors import pixels
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
-SCHEDULE = Schedule(steps=3_000, learning_rate=2e-3, seed=51, warmup=100, weight_decay=0.02, ema_decay=0.998)
+SCHEDULE = Schedule(steps=8_000, learning_rate=2e-3, seed=51, warmup=100, weight_decay=0.02, ema_decay=0.998)
 BATCH = 48
 PAIRS = 10_000
 PAINTED_SHARE = 0.25
@@ -126,6 +126,9 @@ def train_judge(
             which = rng.integers(len(paintings[0]), size=painted)
             images[:painted], flags[:painted, STRUCTURE] = paintings[0][which], paintings[1][which]
             known[:painted], target[:painted] = np.arange(len(CATEGORIES)) == STRUCTURE, kinds
+        mirrored = rng.random(BATCH) < 0.5
+        images, target = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images), target.copy()
+        target[mirrored] = mirror_labels(target[mirrored])
         logits = model(_augmented(images, rng))
         truth, weight = torch.from_numpy(flags).float(), torch.from_numpy(known).float()
         value = 2 * F.binary_cross_entropy_with_logits(logits[-1], truth, weight)
@@ -140,6 +143,12 @@ def train_judge(
 
     outcome = train("judge", folder, model, loss, schedule)
     return model, outcome
+
+
+def mirror_labels(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Attributes (N, 5) of pictures seen in a mirror: of two solids, left and right change places."""
+    two = labels[:, 3] < len(SHAPES)
+    return np.where(two[:, None], labels[:, [3, 4, 2, 0, 1]], labels)
 
 
 def _augmented(images: np.ndarray, rng: np.random.Generator) -> torch.Tensor:

@@ -123,13 +123,16 @@ def train_generator(args: argparse.Namespace) -> None:
     from tabletop import cards, generator
 
     schedule = replace(generator.SCHEDULE, max_seconds=args.max_seconds)
+    settling = replace(generator.SETTLING, max_seconds=args.max_seconds)
     clip_model, tokenizer = inputs.bundled_clip(args)
     vae = inputs.trained_autoencoder(args)
     pairs = data.load("train", None, args.data)
     folder = args.build / "generator"
     folder.mkdir(parents=True, exist_ok=True)
     latents = generator.encode_latents(vae, pairs, folder / "latents.pt")
-    unet, outcome = generator.train_generator(pairs, latents, clip_model, tokenizer, folder, schedule)
+    unet, outcome = generator.train_generator(
+        pairs, latents, clip_model, tokenizer, folder, schedule, settling
+    )
     generator.save(unet, vae, clip_model, tokenizer, args.weights / "generator")
     figures = json.loads((args.build / "autoencoder" / "figures.json").read_text())
     cards.write("generator", args.weights / "generator", schedule, outcome, len(pairs), figures)

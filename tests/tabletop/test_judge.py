@@ -52,3 +52,9 @@ def test_opinion_names_the_right_hand_solid(pairs, tmp_path):
     opinion = judge.judge(model, pairs.clean)
     assert opinion.second_shape.shape == (8,) and opinion.second_color.max() <= 6
     assert opinion.flaws.shape == (8, 3) and opinion.flawed.shape == (8,)
+
+
+def test_a_mirror_swaps_two_solids_and_leaves_one_alone():
+    none = len(judge.SHAPES)
+    labels = np.array([[0, 1, 2, 3, 4], [0, 1, 2, none, 7], [-1] * 5])
+    assert judge.mirror_labels(labels).tolist() == [[3, 4, 2, 0, 1], [0, 1, 2, none, 7], [-1] * 5]
