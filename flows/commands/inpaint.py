@@ -23,8 +23,10 @@ from flows.commands.running import (
     add_accept_changes,
     add_memory,
     add_no_prefect,
+    add_review,
     add_run_id,
     add_seed,
+    checked_approval,
     checked_seed,
     interrupted,
     run_id_of,
@@ -68,6 +70,7 @@ def add(commands: Any) -> None:
     add_generator(parser)
     add_memory(parser)
     add_accept_changes(parser)
+    add_review(parser)
     add_no_prefect(parser)
     add_profile(parser)
     add_out(parser, "out/RUN")
@@ -125,6 +128,7 @@ def inpaint(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     from flows.files.output import prepare_folder
     from flows.jobs import inpainting as inpainting_jobs
 
+    checked_approval(arguments)
     requests = inpainting_jobs.requests_for(
         arguments.inputs, arguments.prompt, checked_seed(arguments.seed), arguments.mask, arguments.protect
     )
@@ -142,7 +146,7 @@ def inpaint(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         if arguments.dry_run:
             _preview(usable, folder, arguments.json)
         else:
-            _present(usable, work(usable, arguments), folder, arguments, failures)
+            _present(usable, work(usable, arguments, folder), folder, arguments, failures)
     except KeyboardInterrupt:
         if arguments.dry_run:
             raise
@@ -188,13 +192,13 @@ def tools_of(job: InpaintingJob) -> Any:
         return inpainting_tools(job)
 
 
-def work(job: InpaintingJob, arguments: argparse.Namespace) -> list[Run]:
-    """Build the tools and run the loop, with Prefect or without it."""
+def work(job: InpaintingJob, arguments: argparse.Namespace, folder: Path) -> list[Run]:
+    """Build the tools and run the loop, with Prefect or without it; `folder` is for what is asked about."""
     from flows.jobs.inpainting import execute
     from flows.terminal.console import RunProgress
     from flows.terminal.inpainting import share_done
 
-    return run_loop(job, arguments, RunProgress(job.rounds, share_done), tools_of, execute, _in_flow)
+    return run_loop(job, arguments, folder, RunProgress(job.rounds, share_done), tools_of, execute, _in_flow)
 
 
 def _in_flow() -> Callable[..., list[Run]]:

@@ -22,8 +22,10 @@ from flows.commands.running import (
     add_accept_changes,
     add_memory,
     add_no_prefect,
+    add_review,
     add_run_id,
     add_seed,
+    checked_approval,
     checked_seed,
     interrupted,
     run_id_of,
@@ -75,6 +77,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--height", **whole, help="of the pictures, in pixels (default: the model's own)")
     add_memory(parser)
     add_accept_changes(parser)
+    add_review(parser)
     add_no_prefect(parser)
     add_profile(parser)
     add_out(parser, "out/RUN")
@@ -92,6 +95,7 @@ def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     rounds = jobs.check_rounds(arguments.rounds)
     batch_size = jobs.check_count("batch-size", arguments.batch_size, MAX_BATCH)
     seed, run_id = checked_seed(arguments.seed), run_id_of(arguments, prompts)
+    checked_approval(arguments)
     painter = _painter_changes(arguments)
     profile = changed_generator(load_profile(arguments.profile), painter)
     modifier = _modifier_changes(arguments)
@@ -110,7 +114,7 @@ def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         accept_changes=arguments.accept_changes,
     )
     try:
-        return present(work(job, arguments), folder, arguments.json)
+        return present(work(job, arguments, folder), folder, arguments.json)
     except KeyboardInterrupt:
         return interrupted(words, run_id, arguments.run_id is None)
 
@@ -137,12 +141,12 @@ def _modifier_changes(arguments: argparse.Namespace) -> dict[str, object]:
     return {key: value for key, value in named.items() if value is not None}
 
 
-def work(job: Job, arguments: argparse.Namespace) -> list[Run]:
-    """Build the tools and run the loop, with Prefect or without it."""
+def work(job: Job, arguments: argparse.Namespace, folder: Path) -> list[Run]:
+    """Build the tools and run the loop, with Prefect or without it; `folder` is for what is asked about."""
     from flows.jobs.regeneration import execute
     from flows.terminal.console import RunProgress
 
-    return run_loop(job, arguments, RunProgress(job.rounds), tools_of, execute, _in_flow)
+    return run_loop(job, arguments, folder, RunProgress(job.rounds), tools_of, execute, _in_flow)
 
 
 def _in_flow() -> Callable[..., list[Run]]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from contracts.errors import InvalidInput, LegionError
 from flows.commands.options import DEFAULT_OUT, add_common, add_out
 from flows.commands.presenting import present
-from flows.commands.running import add_accept_changes, add_no_prefect
+from flows.commands.running import add_accept_changes, add_no_prefect, add_review, checked_approval
 
 if TYPE_CHECKING:
     from contracts.records import Run
+    from controller.reviewing import Reviewer
     from memory_bank import SqlMemoryBank
 
 
@@ -23,6 +24,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(handler=resume)
     parser.add_argument("run", metavar="RUN", help="the run's id, from legion runs")
     add_accept_changes(parser)
+    add_review(parser)
     add_no_prefect(parser)
     add_out(parser, "out/RUN")
     add_common(parser)
@@ -41,12 +43,13 @@ def resume(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     from flows.jobs.regeneration import check_run_id
     from memory_bank import open_memory_bank
 
+    checked_approval(arguments)
     bank = open_memory_bank()
     run = bank.outline(check_run_id(arguments.run))
     folder = prepare_folder(arguments.out or DEFAULT_OUT / run.run_id)
     if run.status != "finished" or bank.lost(run.run_id):
         kind, job = asked_for(bank, run.run_id)
-        _command(kind).work(replace(job, accept_changes=arguments.accept_changes), arguments)
+        _command(kind).work(replace(job, accept_changes=arguments.accept_changes), arguments, folder)
     return present([bank.load(run.run_id)], folder, arguments.json)
 
 
@@ -55,6 +58,7 @@ def replay(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     import tempfile
     from dataclasses import replace
 
+    from flows.jobs.approval import recorded
     from flows.jobs.regeneration import check_run_id
     from flows.jobs.replaying import compare
     from memory_bank import open_memory_bank
@@ -67,7 +71,7 @@ def replay(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         scratch = open_memory_bank(f"sqlite:///{folder}/bank.sqlite3", f"{folder}/store")
         scratch.keep_recollections(before.run_id, bank.recollections(before.run_id))
-        (again,) = _execute(kind, replace(job, cases=job.cases[:1]), scratch)
+        (again,) = _execute(kind, replace(job, cases=job.cases[:1]), scratch, recorded(before))
         scratch.close()
     rows = compare(before, again)
     same = all(row.same for row in rows)
@@ -113,9 +117,9 @@ def _command(kind: str) -> Any:
     return inpaint if kind == "inpainting" else regenerate
 
 
-def _execute(kind: str, job: Any, bank: SqlMemoryBank) -> list[Run]:
+def _execute(kind: str, job: Any, bank: SqlMemoryBank, reviewer: Reviewer) -> list[Run]:
     """The job's runs, done in this process and kept in `bank`."""
     from flows.jobs import inpainting, regeneration
 
     jobs: Any = inpainting if kind == "inpainting" else regeneration
-    return jobs.execute(job, _command(kind).tools_of(job), bank)
+    return jobs.execute(job, _command(kind).tools_of(job), bank, reviewer=reviewer)

@@ -7,6 +7,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contracts.errors import InvalidInput
@@ -15,6 +16,7 @@ from flows.commands.options import INTERRUPTED, bank, waiting
 
 if TYPE_CHECKING:
     from contracts.records import Run
+    from flows.jobs.approval import Approval
     from flows.terminal.console import RunProgress
 
 DEFAULT_SEED = 0
@@ -63,6 +65,37 @@ def add_accept_changes(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_review(parser: argparse.ArgumentParser) -> None:
+    """Whether a person is asked about rounds."""
+    group = parser.add_argument_group("approval", "a person decides about rounds; docs/ui.md")
+    group.add_argument(
+        "--review",
+        choices=("none", "final", "each-round", "uncertain"),
+        default="none",
+        help="ask before the run ends, after each round, or where the figures disagree (default: none)",
+    )
+    group.add_argument(
+        "--review-on",
+        choices=("terminal", "page"),
+        help="where: here, or on Prefect's page (default: here if this is a terminal or there is no page)",
+    )
+    group.add_argument("--review-minutes", type=float, metavar="N", help="wait so long (default: 60)")
+    group.add_argument(
+        "--after-timeout",
+        choices=("gate", "stop", "fail"),
+        help="if nobody answers: the gate's own verdict, the end of the run, or a failure (default: gate)",
+    )
+
+
+def checked_approval(arguments: argparse.Namespace) -> Approval:
+    """What `add_review`'s options ask for. Raises InvalidInput."""
+    from flows.jobs.approval import check_approval
+
+    if arguments.review_on == "page" and arguments.no_prefect:
+        raise InvalidInput("--review-on page is Prefect's page: leave --no-prefect out")
+    return check_approval(arguments.review, arguments.review_minutes, arguments.after_timeout)
+
+
 def checked_seed(seed: int) -> int:
     """The seed if a generator takes it. Raises InvalidInput."""
     if not 0 <= seed <= MAX_SEED:
@@ -80,25 +113,49 @@ def run_id_of(arguments: argparse.Namespace, names: Sequence[str]) -> str:
 def run_loop(
     job: Any,
     arguments: argparse.Namespace,
+    folder: Path,
     progress: RunProgress,
     load: Callable[[Any], Any],
     execute: Callable[..., list[Run]],
     in_flow: Callable[[], Callable[..., list[Run]]],
 ) -> list[Run]:
-    """Load a job's tools and run its loop under a progress bar: here, or as a Prefect flow if wanted.
+    """Load a job's tools and run its loop under a progress bar: here, or as a Prefect flow if wanted. What a
+    person is asked about goes into `folder`.
 
-    `execute` takes the job, its tools and the bank; `in_flow` gives what takes the job alone, and is called
-    once Prefect may be imported.
+    `execute` takes the job, its tools and the bank; `in_flow` gives what takes the job and its audience, and
+    is called once Prefect may be imported.
     """
-    from flows.jobs.approval import Audience
+    from flows.jobs.approval import Audience, reviewer
+    from flows.terminal.reviewing import ask_in_terminal
 
+    approval, kept = checked_approval(arguments), bank()
+    ask = ask_in_terminal(approval, kept, folder, progress.paused)
     if arguments.no_prefect:
         tools = load(job)
         with progress.shown():
-            return execute(job, tools, bank(), on_event=progress.listen)
+            return execute(job, tools, kept, on_event=progress.listen, reviewer=reviewer(approval, ask))
+    on_page = approval.review != "none" and _on_page(arguments)
     run = _with_prefect(lambda: load(job), in_flow, arguments.verbose)
     with progress.shown():
-        return run(job, Audience(progress.listen))
+        return run(job, Audience(progress.listen, approval, None if on_page else ask, progress.say))
+
+
+def _on_page(arguments: argparse.Namespace) -> bool:
+    """Is a person asked on Prefect's page? Raises InvalidInput if there is none."""
+    from flows.settings import prepare_prefect
+
+    prepare_prefect(arguments.verbose)
+    from prefect.settings import PREFECT_API_URL
+
+    has_page = bool(PREFECT_API_URL.value())
+    if arguments.review_on == "page" and not has_page:
+        raise InvalidInput(
+            "--review-on page needs a Prefect server that stays: start legion ui, and export the "
+            "PREFECT_API_URL that it names"
+        )
+    return arguments.review_on == "page" or (
+        arguments.review_on is None and has_page and not sys.stdin.isatty()
+    )
 
 
 def _with_prefect(

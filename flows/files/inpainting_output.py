@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from contracts.records import Candidate, Finding, Image, LeftOut, RegionPlan, Round, Run
 from controller.compositing import SourceMap
 from controller.inpainting import Preview, source_map
-from flows.files.output import ImageLoader, score_table, write_findings
+from flows.files.output import ImageLoader, review_values, score_table, write_findings
 from flows.files.picture_files import PictureFile, write_layer, write_mask, write_result
 from flows.files.pictures import marked, mask_overlay, shown, shown_size
 from flows.files.provenance import notes, short_form, write_chain, write_picture
@@ -142,6 +142,7 @@ def _write_round(run: Run, item: Round, load_image: ImageLoader, folder: Path) -
         "accepted": item.verdict.accepted if item.verdict else None,
         "reason": item.verdict.reason if item.verdict else None,
         "stop": item.verdict.stop if item.verdict else None,
+        "review": review_values(item),
         "outside": item.outside,
         "seconds": round(sum(item.seconds.values()), 3),
     }

@@ -86,6 +86,7 @@ def _write_round(run: Run, item: Round, load_image: ImageLoader, folder: Path) -
         "accepted": item.verdict.accepted if item.verdict else None,
         "reason": item.verdict.reason if item.verdict else None,
         "revision": _revision(item),
+        "review": review_values(item),
         "seconds": round(sum(item.seconds.values()), 3),
     }
 
@@ -93,6 +94,11 @@ def _write_round(run: Run, item: Round, load_image: ImageLoader, folder: Path) -
 def _revision(item: Round) -> dict[str, Any] | None:
     """The next prompt, why it is so, and what a language model took to write it; None if none follows."""
     return None if item.revision is None else asdict(item.revision)
+
+
+def review_values(item: Round) -> dict[str, Any] | None:
+    """What a person said about the round, when, and who; None if nobody was asked."""
+    return None if item.review is None else asdict(item.review)
 
 
 def write_findings(findings: Sequence[Finding], folder: Path, stem: str) -> list[dict[str, Any]]:

@@ -46,14 +46,17 @@ class Approval:
         """What stands if nobody answers. Raises LegionError where that is a failure."""
         if self.after_timeout == "fail":
             raise LegionError(
-                f"nobody answered within {self.minutes:g} minutes: legion resume {run.run_id} asks again"
+                f"nobody answered within {self.minutes:g} minutes: legion resume {run.run_id} --review "
+                f"{self.review}, or a form with that run id, asks again"
             )
         return review_of("stop" if self.after_timeout == "stop" else "gate", NOBODY)
 
 
-def reviewer(approval: Approval, ask: Ask, release: Callable[[], None] = lambda: None) -> Reviewer:
-    """Asks where somebody is to be asked, again if an answer cannot be used; `release` gives back what nobody
-    needs meanwhile."""
+def reviewer(approval: Approval, ask: Ask, release: Callable[[], None] = lambda: None) -> Reviewer | None:
+    """Asks where somebody is to be asked, again if an answer cannot be used; None where nobody ever is.
+    `release` gives back what is not needed meanwhile."""
+    if approval.review == "none":
+        return None
 
     def review(run: Run, proposed: Verdict) -> Review | None:
         if not approval.asks(run, proposed):
@@ -85,11 +88,22 @@ class Audience:
 ALONE = Audience()
 
 
-def check_approval(review: str, minutes: float, after_timeout: str) -> Approval:
-    """From the options of a command. Raises InvalidInput."""
-    if not 0 < minutes <= MAX_MINUTES:
+def check_approval(review: str, minutes: float | None, after_timeout: str | None) -> Approval:
+    """From the options of a command; None was not given. Raises InvalidInput."""
+    given = {"minutes": minutes, "after_timeout": after_timeout}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if review == "none" and chosen:
+        option = "--review-minutes" if minutes is not None else "--after-timeout"
+        raise InvalidInput(f"{option} waits for nobody: say when to ask with --review")
+    if minutes is not None and not 0 < minutes <= MAX_MINUTES:
         raise InvalidInput(f"--review-minutes is {minutes:g}: choose a number above 0 up to {MAX_MINUTES}")
-    return Approval(review, minutes, after_timeout)  # type: ignore[arg-type]  # the parser knows the choices
+    return Approval(review, **chosen)  # type: ignore[arg-type]  # the parser knows the choices
+
+
+def recorded(run: Run) -> Reviewer:
+    """Answers as a person did when the run was made."""
+    said = {item.index: item.review for item in run.rounds}
+    return lambda again, _: said.get(again.rounds[-1].index)
 
 
 def review_of(

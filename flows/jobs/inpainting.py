@@ -20,6 +20,7 @@ from controller.steps import StepRunner, call_step, chunks, ignore
 from defender.image_files import image_files
 from flows.files.picture_files import PictureFile, read_mask, read_picture
 from flows.jobs import keeping
+from flows.jobs.approval import recorded
 from flows.jobs.parameters import Parameters
 from flows.jobs.regeneration import Listener, run_ids, slug
 from flows.profiles.loading import Profile
@@ -183,7 +184,7 @@ def execute(
         cases = [open_case(case).for_loop() for case in part]
         asked = keeping.asked(bank, replace(job, cases=tuple(part)))
         given = {case.run_id: case for case in cases}
-        anew = partial(_anew, given, tools, job.settings())
+        anew = partial(_anew, given, tools, job.settings(), bank)
         keeping.take_up(bank, KIND, asked, partial(_first_picture, given), tools.defender, anew)
         runs += inpaint(
             cases, tools, bank, job.settings(), run_step=run_step, on_event=on_event, reviewer=reviewer
@@ -200,12 +201,14 @@ def _anew(
     given: Mapping[str, InpaintingCase],
     tools: InpaintingTools,
     settings: InpaintingSettings,
-    run_id: str,
     bank: MemoryBank,
+    run_id: str,
+    scratch: MemoryBank,
     run_step: StepRunner,
 ) -> None:
-    """Do one run from its beginning, in another bank."""
-    inpaint([given[run_id]], tools, bank, settings, run_step=run_step)
+    """Do one run from its beginning, in another bank; whoever was asked about it says the same again."""
+    said = recorded(bank.outline(run_id))
+    inpaint([given[run_id]], tools, scratch, settings, run_step=run_step, reviewer=said)
 
 
 def requests_for(

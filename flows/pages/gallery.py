@@ -22,6 +22,7 @@ from flows.terminal.wording import (
     repair_outcome,
     repair_reason,
     repair_words,
+    review_words,
     title_of,
     verdict_words,
     word_difference,
@@ -156,7 +157,8 @@ def _thumbnail_limit(pictures: int) -> int:
 
 def _repairs(run: Run, load_image: ImageLoader, links: Links) -> str:
     lines = [f"### {plain(title_of(run))}", "", plain(repair_outcome(run)), "", links.line(run.run_id), ""]
-    return "\n".join([*lines, *_before_and_after(run, load_image, links), *_repair_table(run.rounds)])
+    said = [f"- **Round {r.index}:** {plain(review_words(r))}" for r in run.rounds if r.review]
+    return "\n".join([*lines, *_before_and_after(run, load_image, links), *_repair_table(run.rounds), *said])
 
 
 def _before_and_after(run: Run, load_image: ImageLoader, links: Links) -> list[str]:
@@ -216,6 +218,7 @@ def _round(
         f"- **Found:** {_findings(item)}",
         f"- **Scores:** {scores or 'none yet'}",
         f"- **Verdict:** {plain(f'{words}: {reason_words(item)}')}",
+        *([f"- **Asked:** {plain(review_words(item))}"] if item.review else []),
     ]
 
 

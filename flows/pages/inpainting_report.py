@@ -23,6 +23,7 @@ from flows.terminal.wording import (
     repair_outcome,
     repair_reason,
     repair_words,
+    review_words,
     title_of,
     word_difference,
 )
@@ -111,6 +112,7 @@ def _round_view(run: Run, item: Round, load_image: ImageLoader) -> dict[str, Any
         "index": item.index,
         "reason": item.verdict.reason if item.verdict else "this round was not finished",
         "stop": item.verdict.stop if item.verdict else None,
+        "review": review_words(item),
         "regions": regions,
         "left_out": [_left_view(x) for x in item.left_out],
         "seconds": f"{sum(item.seconds.values()):.1f} s",

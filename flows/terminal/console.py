@@ -32,6 +32,7 @@ from flows.terminal.wording import (
     origin_words,
     outcome,
     reason_words,
+    review_words,
     step_words,
     verdict_words,
     word_difference,
@@ -146,6 +147,19 @@ class RunProgress:
             done = max(self._bar.tasks[0].completed, self._share(event, self._rounds))
             self._bar.update(self._task, completed=done)
 
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """No bar while the context lasts: somebody is asked."""
+        self._bar.stop()
+        try:
+            yield
+        finally:
+            self._bar.start()
+
     @contextmanager
     def shown(self) -> Iterator[RunProgress]:
         """Show the bar while the context lasts."""
@@ -168,7 +182,15 @@ def print_runs(runs: Sequence[Run]) -> None:
     for run in runs:
         console.print(Text(run.prompt, style="bold"))
         console.print(rounds_table(run))
+        print_reviews(run)
         console.print(Text(f"{outcome(run)} (run {run.run_id})"))
+
+
+def print_reviews(run: Run) -> None:
+    """What people said about its rounds, a line each."""
+    for item in run.rounds:
+        if item.review is not None:
+            out().print(Text(f"round {item.index}: {review_words(item)}"))
 
 
 def rounds_table(run: Run) -> Table:

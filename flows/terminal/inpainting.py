@@ -10,7 +10,7 @@ from rich.text import Text
 from contracts.records import Finding, LeftOut, RegionPlan, Repair, Run, bounding_box
 from controller.inpainting import STEPS, Preview
 from controller.steps import StepFinished
-from flows.terminal.console import DETAILED_RUNS, STYLES, out
+from flows.terminal.console import DETAILED_RUNS, STYLES, out, print_reviews
 from flows.terminal.wording import area_words, count, repair_outcome, repair_reason, repair_words, title_of
 
 _STYLES = {"repaired": STYLES["accepted"], **STYLES}
@@ -32,6 +32,7 @@ def print_repairs(runs: Sequence[Run], names: Sequence[str], shapes: Sequence[tu
         console.print(Text(f"{name}: {title_of(run)}", style="bold"))
         if any(item.repairs for item in run.rounds):
             console.print(_region_table(run))
+        print_reviews(run)
         for line in _left_lines(run.rounds[-1].left_out if run.rounds else ()):
             console.print(Text(line))
         console.print(Text(f"{repair_outcome(run)} Allowed to change: {area_words(run.support, shape)}."))

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from contracts.records import Diagnosis, Mask, Repair, Round, Run
 from controller.inpainting import scene_of
+from controller.reviewing import WORDS
 
 
 class Piece(NamedTuple):
@@ -54,6 +55,17 @@ def reason_words(item: Round) -> str:
         if item.verdict is None
         else item.verdict.reason.removeprefix("rolled back: ")
     )
+
+
+def review_words(item: Round) -> str:
+    """Who said what about the round, and when; empty if nobody was asked."""
+    review = item.review
+    if review is None:
+        return ""
+    said = WORDS[review.decision].format(who=review.who)
+    limits = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in review.thresholds.items())
+    when = f"{review.when[:16].replace('T', ' ')} UTC"
+    return " · ".join(part for part in (said, limits, review.prompt, review.note, when) if part)
 
 
 def revision_words(item: Round) -> str:
