@@ -1,8 +1,9 @@
-"""Other views of annotated pictures: closer, and with the subject elsewhere.
+"""Other views of annotated pictures: closer with the subject elsewhere, and worn by what pictures meet.
 
 A defender that has only seen one framing takes a cut-off or enlarged subject for a flaw, and finds less in
 the tiles of a larger picture (defender/tiling.py). A view is a window of the picture, enlarged to its size;
-no artifact is cut in two by its edge.
+no artifact is cut in two by its edge. And one that has only seen pristine pictures takes compression, noise
+and blur for artifacts, or sees none through them.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from contracts.records import Finding
+from contracts.records import Finding, Image
 from defender.datasets import Sample, Samples
+from defender.evaluation.perturbations import blur, jpeg, noise
 
 SMALLEST = 0.55
 """Side of the smallest window, as a share of the picture's."""
@@ -49,6 +51,38 @@ class Reframed:
             if seen is not None:
                 return seen
         return sample
+
+
+class Worn:
+    """A data set of which some samples are compressed, noisy or blurred, up to the strengths of the paper's
+    Table 10; an index always means the same damage, and neighbors two by two get the same.
+
+    Whether the picture is a photograph is no longer told: damage hides a decoder's trace.
+    """
+
+    def __init__(self, samples: Samples, share: float, seed: int) -> None:
+        self._samples, self._share, self._seed = samples, share, seed
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._samples[index]
+        rng = np.random.default_rng([self._seed, index // 2])
+        if rng.random() >= self._share:
+            return sample
+        return replace(sample, image=worn(sample.image, str(index), rng), is_real=None)
+
+
+def worn(image: Image, name: str, rng: np.random.Generator) -> Image:
+    """The picture (H, W, 3) with one kind of damage; `name` seeds the noise."""
+    match int(rng.integers(3)):
+        case 0:
+            return jpeg(image, name, int(rng.integers(15, 76)))
+        case 1:
+            return noise(image, name, float(rng.uniform(0.02, 0.3)))
+        case _:
+            return blur(image, name, int(rng.choice([3, 5, 7, 9, 11, 13, 15])))
 
 
 Window = tuple[int, int, int, int]

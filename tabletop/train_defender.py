@@ -29,7 +29,7 @@ from defender.training import state
 from defender.training.heads import VisionHeads
 from defender.training.schedule import Outcome, Schedule
 from defender.training.stages import pretrain_vision, train_stage1, train_stage2
-from defender.views import Reframed
+from defender.views import Reframed, Worn
 from tabletop.data import PairSet
 from tabletop.defender_config import INSTRUCTION, tabletop_config
 from tabletop.flaws import KINDS
@@ -43,6 +43,8 @@ PAINTED_TIMES = 4
 """How often a labeled painting counts in a pass: there are few of them."""
 VIEWS_SHARE, VIEWS_SEED = 0.25, 64
 """How many of the samples are seen closer and off the middle."""
+WORN_SHARE, WORN_SEED = 0.3, 65
+"""How many are compressed, noisy or blurred."""
 VOCABULARY = 800
 FIRST_TOKEN_WEIGHT = 5.0
 HEAD_SIZES = (*ATTRIBUTE_SIZES, *(len(kinds) for kinds in KINDS.values()))
@@ -50,7 +52,7 @@ WARM_UP = Schedule(
     steps=1_200, batch_size=48, learning_rate=1.5e-3, warmup=150, weight_decay=0.02, seed=61, group=2
 )
 STAGE_1 = Schedule(
-    steps=3_600,
+    steps=4_000,
     batch_size=48,
     learning_rate=1e-3,
     warmup=200,
@@ -162,7 +164,7 @@ def train(
     samples: Samples = TabletopSamples(pairs, decoded)
     if paintings is not None:
         samples = Chained(samples, *[paintings[0]] * PAINTED_TIMES)
-    views = Reframed(samples, VIEWS_SHARE, VIEWS_SEED)
+    views = Worn(Reframed(samples, VIEWS_SHARE, VIEWS_SEED), WORN_SHARE, WORN_SEED)
     torch.manual_seed(plan.warm_up.seed)
     heads = VisionHeads(model, HEAD_SIZES)
     outcomes: dict[str, Outcome] = {}

@@ -4,7 +4,7 @@ import numpy as np
 
 from contracts.records import Finding
 from defender.datasets import Sample
-from defender.views import Reframed, draw_window, seen_in
+from defender.views import Reframed, Worn, draw_window, seen_in
 
 
 def sample(box, value=200):
@@ -60,3 +60,20 @@ def test_neighbors_get_the_same_window():
     views = Reframed([clean, flawed] * 50, 1.0, seed=2)
     for i in range(0, 100, 2):
         assert (views[i].findings[0].mask == views[i + 1].findings[0].mask).all()
+
+
+def test_some_are_worn_always_alike_and_neighbors_in_the_same_way():
+    data = [sample((20, 24, 40, 40)), sample((20, 24, 40, 40), value=120)] * 40
+    views = Worn(data, 0.5, seed=3)
+    changed = [not np.array_equal(views[i].image, data[i].image) for i in range(80)]
+    assert 20 < sum(changed) < 60
+    assert all(np.array_equal(views[i].image, views[i].image) for i in range(80))
+    assert [views[i].is_real for i in range(80)] == [None if c else True for c in changed]
+    assert changed[::2] == changed[1::2]
+
+
+def test_what_is_worn_keeps_its_findings():
+    whole = sample((20, 24, 40, 40))
+    view = Worn([whole], 1.0, seed=0)[0]
+    assert not np.array_equal(view.image, whole.image)
+    assert view.findings == whole.findings and view.attributes == whole.attributes
