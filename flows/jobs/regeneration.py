@@ -55,6 +55,16 @@ class Job(Parameters):
 
     case_class: ClassVar[type[Case]] = Case
 
+    def settings(self) -> RegenerationSettings:
+        """The loop's settings. Raises InvalidInput."""
+        return RegenerationSettings(
+            rounds=self.rounds,
+            patience=self.patience,
+            score_tolerance=self.score_tolerance,
+            batch_size=self.batch_size,
+            memory=self.memory,
+        )
+
 
 def make_job(
     profile_name: str,
@@ -93,17 +103,10 @@ def execute(
     reviewer: Reviewer | None = None,
 ) -> list[Run]:
     """Run the loop for a job. With Prefect or without it, everything passes here."""
-    settings = RegenerationSettings(
-        rounds=job.rounds,
-        patience=job.patience,
-        score_tolerance=job.score_tolerance,
-        batch_size=job.batch_size,
-        memory=job.memory,
-    )
     asked = keeping.asked(bank, job)
     keeping.take_up(bank, KIND, asked, lambda _: keeping.repaint(tools.generator), tools.defender)
     return regenerate(
-        job.cases, tools, bank, settings, run_step=run_step, on_event=on_event, reviewer=reviewer
+        job.cases, tools, bank, job.settings(), run_step=run_step, on_event=on_event, reviewer=reviewer
     )
 
 
