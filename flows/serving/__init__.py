@@ -5,6 +5,8 @@ image_server.py  pictures, masks and reports of the memory bank over http
 parameters.py    what the forms ask for, as pydantic models
 deployments.py   the flows behind the forms
 forms.py         the process that serves them
+reviewing.py     a person asked about a round, by a form
+relaying.py      forms that run a command of the command line
 showing.py       names, tags and artifacts of a run in Prefect's pages
 ui.py            all of it started together and ended together
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from contracts.errors import InvalidInput, LegionError, MemoryBankError, RunNotF
 from contracts.records import Run
 from flows.files.pictures import marked
 from flows.pages.report import page_template
-from flows.serving.places import Address
+from flows.serving.places import Address, reports_folder
 from flows.terminal.wording import outcome, repair_outcome, title_of
 from memory_bank import SqlMemoryBank
 
@@ -37,6 +38,7 @@ SAFE = {
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'",
 }
+REPORT_NAME = re.compile(r"[a-z]+-[0-9a-f]{8}")
 LISTED_RUNS = 50
 STARTUP_SECONDS = 20.0
 
@@ -79,6 +81,13 @@ def image_app(open_bank: Callable[[], SqlMemoryBank], dashboard: str | None = No
     def report(request: Request) -> Response:
         return HTMLResponse(_report(bank(), request.path_params["run_id"]), headers=SAFE)
 
+    def form_report(request: Request) -> Response:
+        name = request.path_params["name"]
+        path = reports_folder() / name / "report.html"
+        if not REPORT_NAME.fullmatch(name) or not path.is_file():
+            return PlainTextResponse("there is no report of that name\n", 404, headers=SAFE)
+        return HTMLResponse(path.read_text(encoding="utf-8"), headers=SAFE)
+
     def slashless(request: Request) -> Response:
         return RedirectResponse(f"/runs/{request.path_params['run_id']}/report.html")
 
@@ -90,6 +99,7 @@ def image_app(open_bank: Callable[[], SqlMemoryBank], dashboard: str | None = No
         Route("/runs/{run_id}/rounds/{index:int}/marked.png", round_picture),
         Route("/runs/{run_id}/report.html", report),
         Route("/runs/{run_id}", slashless),
+        Route("/reports/{name}/report.html", form_report),
     ]
     return Starlette(routes=routes, exception_handlers={LegionError: _refuse})
 

@@ -159,7 +159,7 @@ class InpaintingForm(Form):
         ge=0,
         le=1,
         title="Least confidence",
-        description="Findings less sure than this are left alone, from 0 to 1.",
+        description="Findings less sure than this are left alone, 0 to 1; 0 means the profile's own.",
     )
     seed: Seed = 0
     profile: Profile = "tabletop"
@@ -171,5 +171,70 @@ class InpaintingForm(Form):
     )
 
 
-FORMS: dict[str, type[Form]] = {"regenerate": RegenerationForm}
+class EvaluationForm(Form):
+    """Measure a defender: figures with intervals, beside published ones where the data is the same."""
+
+    task: Literal["localization", "explanation", "detection", "robustness", "guidance"] = Field(
+        "localization",
+        title="What is measured",
+        description="localization: masks. explanation: words. detection: real against generated. robustness: "
+        "masks under JPEG, noise and blur. guidance: what the explanations do for the masks.",
+    )
+    format: Literal["tabletop", "synthscars", "richhf", "loki", "folders", "plain"] = Field(
+        "tabletop", title="Data", description="How the data is laid out; tabletop renders its own pictures."
+    )
+    dataset: str = Field("", title="Folder", description=f"Of the data, below {pictures_folder()}.")
+    split: str = Field("test", title="Split", description="The part of the data.")
+    limit: int = Field(100, ge=0, title="Pictures", description="So many, evenly spread; 0 means all.")
+    profile: Profile = "tabletop"
+
+
+class BenchmarkForm(Form):
+    """Does the loop do better than drawing again as often? Arms side by side on equal budgets."""
+
+    prompts: str = Field(
+        "tabletop",
+        title="Prompts",
+        description=f"tabletop, hpdv2, or a .txt, .csv or .jsonl file below {pictures_folder()}.",
+    )
+    n: int = Field(12, ge=1, le=100_000, title="How many", description="Of the prompts, evenly spread.")
+    seeds: int = Field(1, ge=1, le=100, title="Seeds", description="For each prompt, from 1 to 100.")
+    arms: str = Field(
+        "one-shot,best-of-n,rewriting,regeneration",
+        title="Arms",
+        description="What is compared, with commas between, or all.",
+    )
+    budget: int = Field(
+        0, ge=0, le=MAX_ROUNDS, title="Budget", description="Pictures for each prompt; 0: the profile's."
+    )
+    profile: Profile = "tabletop"
+
+
+class TrainingForm(Form):
+    """Train a defender on your own pictures, or go on with a training that was stopped: the same name does
+    both."""
+
+    dataset: str = Field(min_length=1, title="Folder", description=f"Of the data, below {pictures_folder()}.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
+        title="Name",
+        description="Of the training, in letters, digits, - and _: its folder is called so.",
+    )
+    format: Literal["synthscars", "loki", "richhf", "folders"] = Field(
+        "synthscars", title="Data", description="How the data is laid out; folders is for stage 2."
+    )
+    split: str = Field("train", title="Split", description="The part of the data that is trained on.")
+    stage: Literal["1", "2", "joint"] = Field(
+        "1", title="Stage", description="1: localization and explanation. 2: detection. joint: both at once."
+    )
+    steps: int = Field(0, ge=0, title="Steps", description="Of the optimizer; 0 means three epochs.")
+
+
+FORMS: dict[str, type[Form]] = {
+    "regenerate": RegenerationForm,
+    "inpaint": InpaintingForm,
+    "benchmark": BenchmarkForm,
+    "evaluate": EvaluationForm,
+    "train": TrainingForm,
+}
 """What is served, by the name of its flow."""

@@ -71,6 +71,26 @@ def image_url_given() -> str | None:
     return checked_url(given, IMAGE_URL_VARIABLE) if given else None
 
 
+def reports_folder() -> Path:
+    """Where forms leave reports: each in a folder of its own, which the image server shows."""
+    from memory_bank.places import home
+
+    return home().absolute() / "reports"
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file or folder that a form names, links followed. Raises InvalidInput if it is not there, or not
+    below `folder`."""
+    path = (folder / Path(name).expanduser()).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise InvalidInput(
+            f"{name} is not below {folder}: name something in it, or start legion ui with another --pictures"
+        )
+    if not path.exists():
+        raise InvalidInput(f"there is no {name} below {folder}")
+    return path
+
+
 def pictures_folder() -> Path:
     """The folder whose pictures a form may name: as the environment says, else the current one."""
     return Path(os.environ.get(PICTURES_VARIABLE) or ".").expanduser().resolve()

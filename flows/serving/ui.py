@@ -27,7 +27,7 @@ from flows.settings import PREFECT_DEFAULTS, PREFECT_QUIET
 
 SERVER_SECONDS = 300.0
 """Until a server that was started here answers: a fresh Prefect home makes its database first."""
-FORMS_SECONDS = 90.0
+FORMS_SECONDS = 300.0
 ENDING_SECONDS = 15.0
 """What a part gets to end by itself: a run that is under way is told, and keeps what is finished."""
 LOOK_SECONDS = 0.5

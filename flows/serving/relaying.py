@@ -1,0 +1,99 @@
+"""A form that runs a `legion` command: the same words as in a terminal, its lines in the run's log, its
+tables as artifacts. The command is a process of its own, which is interrupted, as by Ctrl-C, if the run is
+cancelled.
+
+Import this only after `flows.settings.prepare_prefect`: Prefect reads its settings when it is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+from prefect import get_run_logger
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    update_progress_artifact,
+)
+
+from contracts.errors import LegionError
+from flows.serving.showing import image_url
+
+ENDING_SECONDS = 10.0
+PROGRESS = re.compile(r": (\d+) of (\d+)$")
+"""How `flows.terminal.console.counting` says how far it is where there is no terminal."""
+
+
+def run_command(words: Sequence[str]) -> dict[str, Any]:
+    """Run `legion WORDS --json`; what it printed. Raises LegionError with the command's own words if it
+    fails."""
+    log = get_run_logger()
+    log.info("legion %s", " ".join(words))
+    bar = cast(UUID, create_progress_artifact(progress=0.0, description=" ".join(words[:2])))
+
+    def hear(line: str) -> None:
+        if share := PROGRESS.search(line):
+            update_progress_artifact(bar, progress=100.0 * int(share[1]) / max(1, int(share[2])))
+        log.info(line)
+
+    printed = relay([sys.executable, "-m", "flows.cli", *words, "--json"], hear)
+    update_progress_artifact(bar, progress=100.0)
+    return cast(dict[str, Any], json.loads(printed))
+
+
+def relay(command: Sequence[str], hear: Callable[[str], None]) -> str:
+    """Run a command, pass on each line of its stderr, and return its stdout. Raises LegionError."""
+    lines: list[str] = []
+    with _process(command) as process:
+        assert process.stdout is not None and process.stderr is not None
+        out: list[str] = []
+        reader = threading.Thread(target=lambda stream: out.append(stream.read()), args=(process.stdout,))
+        reader.start()
+        for line in process.stderr:
+            if line.strip():
+                lines.append(line.rstrip())
+                hear(lines[-1].removeprefix("error: "))
+        reader.join()
+        code = process.wait()
+    if code != 0:
+        said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        raise LegionError(said[-1] if said else f"the command ended with exit code {code}")
+    return "".join(out)
+
+
+def publish(title: str, key: str, table: Path, has_page: bool) -> None:
+    """A table as Markdown and, where the folder of that name has a page, the link to it."""
+    create_markdown_artifact(markdown=table.read_text(encoding="utf-8"), key=key, description=title)
+    base = image_url()
+    if has_page and base is not None:
+        link = f"{base}/reports/{key}/report.html"
+        create_link_artifact(link=link, link_text=f"report: {title}", key=f"{key}-page", description=title)
+        get_run_logger().info("The report: %s", link)
+
+
+@contextmanager
+def _process(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(ENDING_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
