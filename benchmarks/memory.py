@@ -1,4 +1,4 @@
-"""The memory bank under load: many writers at once, the cost of a commit, and listings over 100,000 rounds.
+"""The memory bank under load: many writers at once, the cost of a commit, and questions to 100,000 rounds.
 
     python benchmarks/memory.py                         SQLite in a temporary folder
     LEGION_DATABASE_URL=postgresql://... python benchmarks/memory.py
@@ -10,6 +10,7 @@ A PostgreSQL database named here is written to and should be an empty one. Exit 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 import subprocess
@@ -19,18 +20,21 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from sqlalchemy import insert, text
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from contracts.records import Score, Verdict
+from contracts.records import CATEGORIES, Score, Symptom, Verdict
 from memory_bank import SqlMemoryBank, open_memory_bank
+from memory_bank.experience import LessonFilter
 from memory_bank.listing import ORDERS, RunFilter
-from memory_bank.tables import RoundRow, RunRow, ScoreRow, StepRow, VerdictRow
+from memory_bank.tables import LessonRow, RoundRow, RunRow, ScoreRow, StepRow, TrialRow, VerdictRow
 
 ROUNDS_PER_RUN = 3
 LISTING_MS = 150.0
 COMMIT_MS = 5.0
 REPEATS = 7
+LESSONS, TOPICS = 3_000, 50
+"""Lessons, 1,000 per category, and what they are about."""
 BEGIN = {"kind": "regeneration", "prompt": "a red cone", "seed": 7, "settings": {}}
 
 
@@ -49,8 +53,8 @@ def main() -> int:
         missed = not many_writers(arguments.writers)
         missed |= not commits(bank)
         few = arguments.rounds // 10
-        small = listings(bank, few)
-        large = listings(bank, arguments.rounds)
+        small = asked(bank, few)
+        large = asked(bank, arguments.rounds)
         for name, seconds in large.items():
             ok = 1000 * seconds < LISTING_MS
             missed |= not ok
@@ -111,20 +115,30 @@ def commits(bank: SqlMemoryBank) -> bool:
     return median < COMMIT_MS
 
 
-def listings(bank: SqlMemoryBank, rounds: int) -> dict[str, float]:
-    """Median seconds of what `legion runs` and `legion show` read, with so many rounds in the bank."""
+def asked(bank: SqlMemoryBank, rounds: int) -> dict[str, float]:
+    """Median seconds of what `legion runs`, `show` and `memory` read, and of what a round is told, with so
+    many rounds in the bank."""
     fill(bank, rounds)
-    asked: dict[str, Callable[[], object]] = {
+    learn(bank)
+    questions: dict[str, Callable[[], object]] = {
         f"runs, {order}": lambda order=order: bank.summaries(RunFilter(order=order))  # type: ignore[misc]
         for order in ORDERS
     }
-    asked |= {
+    questions |= {
         "runs with a word": lambda: bank.summaries(RunFilter(text="number 77")),
         "runs, interrupted": lambda: bank.summaries(RunFilter(status="interrupted")),
-        "one run": lambda: bank.load("run-77"),
-        "a picture's places": lambda: bank.places(f"{231:064x}"),
+        "one run": lambda: bank.load("run-7"),
+        "a picture's places": lambda: bank.places(f"{21:064x}"),
+        "legion memory": lambda: bank.lessons(LessonFilter()),
+        "legion memory with a word": lambda: bank.lessons(LessonFilter(text="thing 7")),
     }
-    return {name: _median(work) for name, work in asked.items()}
+    taken = {name: _median(work) for name, work in questions.items()}
+    regions = itertools.count(1)
+    found = [Symptom(category, "thing 7", "the thing 7 of the cone") for category in CATEGORIES]
+    with bank.begin(f"told-{rounds}", **BEGIN):  # type: ignore[arg-type]
+        bank.open_round(f"told-{rounds}", 1, "p", 1)
+        told = _median(lambda: bank.recall(f"told-{rounds}", 1, next(regions), "painter", found))
+    return {**taken, "what a round is told, and keeping it": told}
 
 
 def fill(bank: SqlMemoryBank, rounds: int) -> None:
@@ -168,6 +182,48 @@ def fill(bank: SqlMemoryBank, rounds: int) -> None:
 
         if not bank._database.is_sqlite:
             session.execute(text("ANALYZE"))  # which the server does by itself, a little later
+
+    bank._database.write(rows)
+
+
+def learn(bank: SqlMemoryBank) -> None:
+    """A trial of each round that has none, spread over the lessons; a part of those are of new draws."""
+
+    def rows(session: Session) -> None:
+        kinds = [(c, f"thing {n % TOPICS}", f"words {n // TOPICS}" if n >= TOPICS else "")
+                 for c in CATEGORIES for n in range(LESSONS // len(CATEGORIES))]  # fmt: skip
+        if session.scalar(select(func.count()).select_from(LessonRow)) == 0:
+            session.execute(
+                insert(LessonRow),
+                [{"painter": "painter", "kind": "regeneration", "category": category, "topic": topic,
+                  "words": words, "phrase": f"the {topic} of the cone", "tried": 0, "gone": 0, "gain": 0.0,
+                  "gains": 0} for category, topic, words in kinds],
+            )  # fmt: skip
+            if bank._database.is_sqlite:
+                session.execute(
+                    text(
+                        "INSERT INTO lesson_words (rowid, topic, phrase) "
+                        "SELECT id, topic, phrase FROM lessons"
+                    )
+                )
+        ids = list(session.scalars(select(LessonRow.id).order_by(LessonRow.id)))
+        last = session.scalar(select(func.max(TrialRow.round_pk))) or 0
+        fresh = session.scalars(select(RoundRow.id).where(RoundRow.id > last).order_by(RoundRow.id))
+        sums = {row.id: (row.tried, row.gone) for row in session.scalars(select(LessonRow))}
+        trials = []
+        for pk in fresh:
+            lesson, was_gone = ids[pk * 31 % len(ids)], pk % 3 > 0
+            tried, gone = sums[lesson]
+            sums[lesson] = (tried + 1, gone + was_gone)
+            trials.append({"lesson_pk": lesson, "round_pk": pk, "region": 0, "was_gone": was_gone,
+                           "tried": tried + 1, "gone": gone + was_gone, "gain": 0.0, "gains": 0})  # fmt: skip
+        session.execute(insert(TrialRow), trials)
+        session.execute(
+            update(LessonRow),
+            [{"id": pk, "tried": tried, "gone": gone} for pk, (tried, gone) in sums.items()],
+        )
+        if not bank._database.is_sqlite:
+            session.execute(text("ANALYZE"))
 
     bank._database.write(rows)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from sqlalchemy import Select, func, insert, select, text, tuple_, update
+from sqlalchemy import Select, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -176,13 +176,9 @@ def lessons(session: Session, wanted: LessonFilter) -> list[Learned]:
     found = []
     for row in rows:
         totals = Totals(row.topic, row.words, row.tried, row.gone, row.gain, row.gains)
-        of = {
-            topic: sums
-            for (*who, topic), sums in plain.items()
-            if who == [row.painter, row.kind, row.category]
-        }
+        beside = plain.get((row.painter, row.kind, row.category), {})
         symptom = Symptom(row.category, row.topic, row.phrase)
-        found.append(Learned(row.painter, row.kind, _compared(symptom, totals, of)))
+        found.append(Learned(row.painter, row.kind, _compared(symptom, totals, beside)))
     found.sort(key=lambda one: _rank(one.lesson, wanted.order), reverse=True)
     return found[: wanted.limit]
 
@@ -272,9 +268,11 @@ def _search(session: Session, symptom: Symptom) -> Any:
             ).bindparams(legion_wanted=f"topic : ({wanted}) OR phrase : ({said})")
         )
     english = text("'english'")
-    return func.to_tsvector(english, LessonRow.topic).op("@@")(
+    return func.to_tsvector(english, LessonRow.topic).bool_op("@@")(
         func.websearch_to_tsquery(english, " or ".join(words))
-    ) | func.to_tsvector(english, LessonRow.phrase).op("@@")(func.plainto_tsquery(english, " ".join(topic)))
+    ) | func.to_tsvector(english, LessonRow.phrase).bool_op("@@")(
+        func.plainto_tsquery(english, " ".join(topic))
+    )
 
 
 def _listed(session: Session, wanted: LessonFilter) -> Select[Any]:
@@ -296,16 +294,19 @@ def _listed(session: Session, wanted: LessonFilter) -> Select[Any]:
     )
 
 
-def _plain(session: Session, whose: Iterable[tuple[str, str]]) -> dict[tuple[str, ...], Totals]:
-    """New draws by painter, kind, category and topic."""
-    found: dict[tuple[str, ...], Totals] = {}
+def _plain(
+    session: Session, whose: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str, str], dict[str, Totals]]:
+    """New draws by painter, kind and category, of each by topic."""
+    found: dict[tuple[str, str, str], dict[str, Totals]] = {}
     for painter, kind in whose:
         rows = session.execute(
             select(LessonRow.category, LessonRow.topic, LessonRow.words, LessonRow.tried, LessonRow.gone,
                    LessonRow.gain, LessonRow.gains)
             .where(LessonRow.painter == painter, LessonRow.kind == kind, LessonRow.words == "")
         )  # fmt: skip
-        found |= {(painter, kind, row.category, row.topic): Totals(*row[1:]) for row in rows}
+        for row in rows:
+            found.setdefault((painter, kind, row.category), {})[row.topic] = Totals(*row[1:])
     return found
 
 
@@ -329,8 +330,13 @@ _KEY = (LessonRow.painter, LessonRow.kind, LessonRow.category, LessonRow.topic, 
 
 
 def _lesson_ids(session: Session, keys: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], int]:
-    rows = session.execute(select(*_KEY, LessonRow.id).where(tuple_(*_KEY).in_(keys)))
-    return {tuple(row[:-1]): row[-1] for row in rows}
+    """Those that are there, by their keys. One seek each: SQLite reads the whole index for a list of keys."""
+    found = {}
+    for key in keys:
+        same = [column == value for column, value in zip(_KEY, key, strict=True)]
+        if (known := session.scalar(select(LessonRow.id).where(*same))) is not None:
+            found[key] = known
+    return found
 
 
 def _new_lesson(session: Session, key: tuple[str, ...], phrase: str) -> int:

@@ -16,13 +16,14 @@ from red_squares import picture, square_tools
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from contracts.records import Diagnosis, Finding, Revision, Run, Score
+from contracts.records import Answer, Diagnosis, Finding, Revision, Run, Score
 from controller.inpainting import InpaintingCase, InpaintingSettings, inpaint
 from controller.regeneration import Case, RegenerationSettings, RegenerationTools, regenerate
 from controller.regions import RegionSettings
 from memory_bank import SqlMemoryBank, open_memory_bank
 from memory_bank.database import Database
 from memory_bank.store import ContentStore
+from memory_bank.tables import Base
 
 __all__ = ["place", "postgres"]
 
@@ -32,7 +33,7 @@ POINTS = 32
 
 
 class Tool:
-    """Any part of the regeneration loop, without memory: what it sees in a picture was painted into it."""
+    """Any part of the regeneration loop, keeping nothing: what it sees in a picture was painted into it."""
 
     def __init__(self, name: str, calls: list[str]) -> None:
         self.name, self.calls = name, calls
@@ -57,7 +58,8 @@ class Tool:
 
     def revise(self, requests):
         self.calls += [f"revise {r.current_prompt}" for r in requests]
-        return [Revision(f"{r.current_prompt}, lit") for r in requests]
+        answers = (Answer("lit", "physics", "shadow"),)
+        return [Revision(f"{r.current_prompt}, lit", answers=answers) for r in requests]
 
     def _picture(self, quality: int, seed: int):
         image = np.random.default_rng(seed).integers(0, 256, (8, 8, 3)).astype(np.uint8)
@@ -74,7 +76,7 @@ def run_regeneration(calls: list[str]) -> Run:
     roles = {"generator": "generator", "defender": "defender", "selection_scorer": "preference"}
     parts = {role: Tool(name, calls) for role, name in {**roles, "modifier": "modifier"}.items()}
     tools = RegenerationTools(reporting_scorers=(), **parts)
-    settings = RegenerationSettings(rounds=4, batch_size=1)
+    settings = RegenerationSettings(rounds=4, batch_size=1, memory=True)
     bank = open_memory_bank()
     (run,) = regenerate([Case("killed", "a cone", 7)], tools, bank, settings)
     bank.close()
@@ -88,7 +90,11 @@ def run_inpainting(calls: list[str]) -> Run:
     bank = open_memory_bank()
     case = InpaintingCase("killed", picture((4, 4, 8, 8), (20, 20, 26, 25)), "a gray wall", 3)
     settings = InpaintingSettings(
-        rounds=2, candidates=2, batch_size=1, regions=RegionSettings(dilate_pixels=1, feather_pixels=1)
+        rounds=2,
+        candidates=2,
+        batch_size=1,
+        memory=True,
+        regions=RegionSettings(dilate_pixels=1, feather_pixels=1),
     )
     (run,) = inpaint([case], tools, bank, settings)
     bank.close()
@@ -166,18 +172,30 @@ class Logged(list):
 
 def wipe(place: Place) -> None:
     """All runs away, so that the next one begins anew."""
+    for table in reversed(Base.metadata.sorted_tables):
+        place.execute(f"DELETE FROM {table.name}")
     if place.is_sqlite:
-        place.execute("PRAGMA foreign_keys=OFF")
-    tables = ("revision_usage", "candidates", "findings", "scores", "verdicts", "revisions", "regions",
-              "left_out", "results", "rounds", "steps", "jobs", "runs")  # fmt: skip
-    for table in tables:
-        place.execute(f"DELETE FROM {table}")
+        place.execute("INSERT INTO lesson_words (lesson_words) VALUES ('delete-all')")
+
+
+def learned(place: Place) -> list[object]:
+    """What the run taught and was told: every trial counted once, each sum that of its trials."""
+    sums = place.execute(
+        "SELECT l.category, l.topic, l.words, l.tried, l.gone, count(*), "
+        "sum(CASE WHEN t.was_gone THEN 1 ELSE 0 END) "
+        "FROM lessons l JOIN trials t ON t.lesson_pk = l.id "
+        "GROUP BY l.id, l.category, l.topic, l.words, l.tried, l.gone ORDER BY 1, 2, 3"
+    )
+    assert sums and all(tried == trials and gone == were for *_, tried, gone, trials, were in sums)
+    told = place.execute("SELECT round_index, region FROM recollections ORDER BY 1, 2")
+    return [*sums, *told]
 
 
 def orphans(place: Place) -> list[object]:
     """Rows whose round or run is not there, and rounds whose step was not committed."""
     found: list[object] = []
-    for table in ("findings", "scores", "verdicts", "revisions", "regions", "left_out", "results"):
+    tables = ("findings", "scores", "verdicts", "revisions", "regions", "left_out", "results", "trials")
+    for table in tables:
         found += place.execute(f"SELECT id FROM {table} WHERE round_pk NOT IN (SELECT id FROM rounds)")
     found += place.execute(
         "SELECT id FROM rounds r WHERE (SELECT count(*) FROM steps s WHERE s.run_pk = r.run_pk "
@@ -192,7 +210,7 @@ def test_killed_anywhere_it_ends_the_same(
 ) -> None:
     open_memory_bank().close()
     whole: list[str] = []
-    expected = pictures_of(work(whole))
+    expected, lessons = pictures_of(work(whole)), learned(place)
     wipe(place)
     monkeypatch = pytest.MonkeyPatch()
     with monkeypatch.context() as patched:
@@ -215,6 +233,7 @@ def test_killed_anywhere_it_ends_the_same(
         surplus = done - Counter(map(repr, whole))
         assert sum(surplus.values()) <= 1, f"{said}: more was repeated than the step under way: {surplus}"
         assert not Counter(map(repr, whole)) - done, said
+        assert learned(place) == lessons, said
         assert orphans(place) == [], said
         bank: SqlMemoryBank = open_memory_bank()
         assert bank.lost("killed") == [], said

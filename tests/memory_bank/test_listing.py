@@ -11,8 +11,9 @@ from databases import Place
 from sqlalchemy import event
 
 from contracts.errors import InvalidInput
-from contracts.records import Image
+from contracts.records import Image, Symptom, Trial, Verdict
 from memory_bank import SqlMemoryBank
+from memory_bank.experience import LessonFilter
 from memory_bank.listing import RunFilter
 from memory_bank.upkeep import Place as PictureAt
 
@@ -94,6 +95,13 @@ def test_no_query_reads_a_whole_table_of_rounds(three: SqlMemoryBank, place: Pla
     asked: list[tuple[str, object]] = []
     engine = three._database._engine
     event.listen(engine, "before_cursor_execute", lambda *a: asked.append((a[2], a[3])))
+    hand = Symptom("structure", "hand", "the left hand")
+    with three.begin("c_1", **{**BEGIN, "prompt": "50% of a blue ball"}):
+        taught = [Trial("painter", hand, words, True) for words in ("five fingers", "")]
+        three.open_round("c_1", 2, "p", 1)
+        three.commit_verdict("c_1", 2, Verdict(True, ""), taught)
+        three.recall("c_1", 2, 0, "painter", [hand])
+    three.lessons(LessonFilter())
     three.summaries(RunFilter())
     three.load("a")
     three.places("0" * 64)
@@ -104,6 +112,9 @@ def test_no_query_reads_a_whole_table_of_rounds(three: SqlMemoryBank, place: Pla
         word = "EXPLAIN QUERY PLAN " if place.is_sqlite else "EXPLAIN "
         for statement, values in [a for a in asked if a[0].lstrip().startswith("SELECT")]:
             plan = [" ".join(map(str, row)) for row in connection.exec_driver_sql(word + statement, values)]
-            whole = [line for line in plan if ("SCAN" in line or "Seq Scan" in line) and "INDEX" not in line]
-            # The listing walks the runs themselves, newest first, and stops at its limit.
-            assert not [line for line in whole if not re.search(r"SCAN (runs|anon_\d+)$", line)], plan
+            whole = [
+                line for line in plan if "Seq Scan" in line or ("SCAN" in line and "VIRTUAL" not in line)
+            ]
+            # Listings walk runs, newest first, or lessons, most tried first, and stop at their limit.
+            walks = r"SCAN (runs|anon_\d+|lessons USING INDEX ix_lessons_tried)$"
+            assert not [line for line in whole if not re.search(walks, line)], plan
