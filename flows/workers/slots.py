@@ -13,10 +13,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectAlreadyExists
 
 from contracts.errors import InvalidInput
 from controller.steps import Event, StepStarted
@@ -38,7 +39,7 @@ def gpu_slot(name: str | None = None) -> Callable[[], AbstractContextManager[obj
             f"the GPU name {chosen!r} cannot be used: write letters, digits, '.', '-' or '_', as in box1-gpu0"
         )
     limit = f"gpu:{chosen}"
-    with get_client(sync_client=True) as client:
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # made by another this moment
         client.upsert_global_concurrency_limit_by_name(limit, 1)
 
     @contextmanager

@@ -21,7 +21,7 @@ from prefect.runtime import task_run
 from prefect.settings import get_current_settings
 from prefect.task_worker import serve
 
-from contracts.errors import LegionError
+from contracts.errors import LegionError, RemoteError
 from flows.workers import calls
 from flows.workers.exchange import Exchange
 from flows.workers.models import PARTS, perform, tool_of
@@ -41,7 +41,10 @@ def ask_workers(profile: str, exchange: Exchange) -> Callable[..., Any]:
         announced = task_for(profile, part)
 
         def announce() -> str:
-            return str(announced.delay().task_run_id)
+            try:
+                return str(announced.delay().task_run_id)
+            except Exception as error:  # Prefect's own, its HTTP client's, the operating system's
+                raise RemoteError(_unreachable(error)) from error
 
         return calls.ask(exchange, announce, part, method, tool, arguments, patience)
 
@@ -110,5 +113,9 @@ def check_server() -> None:
     with get_client(sync_client=True) as client:
         problem = client.api_healthcheck()
     if problem is not None:
-        cause = " ".join(str(problem).split())[:200] or type(problem).__name__
-        raise LegionError(f"Prefect's server at {url} cannot be reached ({cause}): is it running?")
+        raise LegionError(_unreachable(problem))
+
+
+def _unreachable(problem: Exception) -> str:
+    cause = " ".join(str(problem).split())[:200] or type(problem).__name__
+    return f"Prefect's server at {get_current_settings().api.url} cannot be reached ({cause}): is it running?"
