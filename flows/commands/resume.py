@@ -84,9 +84,12 @@ def replay(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
         print_replay(rows)
     if not same:
         changed = ", ".join(dict.fromkeys(row.step for row in rows if not row.same))
-        raise LegionError(
-            f"run {before.run_id} came out otherwise ({changed}): other models, versions or machine than then"
+        why = (
+            "its settings were changed half way, which is not done anew"
+            if before.earlier_settings
+            else "other models, versions or machine than then"
         )
+        raise LegionError(f"run {before.run_id} came out otherwise ({changed}): {why}")
     return 0
 
 

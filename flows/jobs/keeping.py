@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from contracts.errors import MemoryBankError
+from contracts.errors import InvalidInput, MemoryBankError, RunNotFound
 from contracts.protocols import Defender, Generator, MemoryBank
 from contracts.records import Content, GenerationRequest, Image, Round
 from controller.steps import StepRunner
@@ -52,12 +52,20 @@ def take_up(
 
 def asked(bank: MemoryBank, job: J) -> dict[str, dict[str, Any]]:
     """What to keep of a job, a part for each of its runs. Leave to change is given to the bank, and for this
-    once only."""
+    once only. Raises InvalidInput for fewer rounds than a run has begun."""
     if job.accept_changes:
         for case in job.cases:
+            _check_rounds(bank, case.run_id, job.rounds)
             bank.allow_changes(case.run_id)
     lasting = replace(job, accept_changes=False)
     return {case.run_id: replace(lasting, cases=(case,)).as_parameters() for case in job.cases}
+
+
+def _check_rounds(bank: MemoryBank, run_id: str, rounds: int) -> None:
+    with contextlib.suppress(RunNotFound):
+        begun = len(bank.outline(run_id).rounds)
+        if begun > rounds:
+            raise InvalidInput(f"run {run_id} has begun round {begun}: choose --rounds {begun} or more")
 
 
 def repaint(generator: Generator) -> Paint:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from contracts.records import (
+    Answer,
     Diagnosis,
     Finding,
     GenerationRequest,
@@ -129,9 +130,11 @@ class ScriptedModifier:
 
     def _one(self, request: RevisionRequest) -> Revision:
         prompt = request.current_prompt
+        answers = []
         for item in request.findings[:1]:
             prompt += f", {MODIFIERS[item.category]}"
-        return Revision(prompt, tuple(f.phrase for f in request.findings[:1]), "scripted")
+            answers.append(Answer(MODIFIERS[item.category], item.category, item.phrase))
+        return Revision(prompt, tuple(x.phrase for x in answers), "scripted", answers=tuple(answers))
 
     def describe(self) -> Mapping[str, object]:
         return {"name": self.name}

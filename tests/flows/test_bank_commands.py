@@ -177,3 +177,44 @@ def test_the_database_is_looked_at_and_upgraded(scripted, capsys, tmp_path, monk
     assert "is up to date" in said(capsys, "db", "upgrade")
     facts = json.loads(said(capsys, "db", "check", "--json"))
     assert facts["schema"] == facts["newest_schema"] and facts["lost"] == []
+
+
+def test_what_runs_taught_is_told_to_later_ones_and_shown(kept, scripted, capsys) -> None:
+    lessons = json.loads(said(capsys, "memory", "--json"))["lessons"]
+    assert lessons and {lesson["generator"] for lesson in lessons} == {"scripted generator"}
+    one = next(x for x in lessons if x["about"] is None)
+    assert 0 <= one["share"]["low"] <= one["share"]["mean"] <= one["share"]["high"] <= 1
+    table = said(capsys, "memory", one["words"], "--category", one["category"])
+    assert one["words"] in table and f"{one['gone']} of {one['tried']}" in table
+    assert "nothing learned is like that" in said(capsys, "memory", "--kind", "inpainting")
+    assert "--limit is 0" in said(capsys, "memory", "--limit", "0", code=1)
+    bank = open_memory_bank()
+    said(capsys, "regenerate", "a red cone", "--no-prefect", "--run-id", "later")
+    said(capsys, "regenerate", "a red cone", "--no-prefect", "--no-memory", "--run-id", "alone")
+    (told, *_) = bank.recollections("later")
+    assert [x.words for x in told.lessons] and bank.recollections("alone") == []
+    assert "settings.memory" in said(
+        capsys, "regenerate", "a red cone", "--no-prefect", "--run-id", "alone", code=1
+    )
+
+
+def test_other_settings_are_refused_unless_asked_for(scripted, capsys) -> None:
+    def stop() -> None:
+        if scripted.generator.requests:
+            raise KeyboardInterrupt
+
+    scripted.generator.before_painting = stop
+    assert main(["regenerate", "a red cone", *PLAIN]) == 130
+    scripted.generator.before_painting = lambda: None
+    more = ["regenerate", "a red cone", *PLAIN, "--rounds", "2"]
+    assert "settings.rounds was 3, now 2" in said(capsys, *more, code=1)
+    less = [*more[:-1], "1", "--accept-changes"]
+    assert "has begun round 2: choose --rounds 2 or more" in said(capsys, *less, code=1)
+    said(capsys, *more, "--accept-changes")
+    run = open_memory_bank().load("kept")
+    assert run.status == "finished" and len(run.rounds) == run.settings["rounds"] == 2
+    assert [(x["rounds"], x["settings"]["rounds"]) for x in run.earlier_settings] == [(2, 3)]
+    other = ["regenerate", "a blue ball", *PLAIN, "--rounds", "2", "--accept-changes"]
+    assert "cannot be changed: use another run id" in said(capsys, *other, code=1)
+    assert "is finished" in said(capsys, *more, "--no-memory", "--accept-changes", code=1)
+    assert "identical" in said(capsys, "replay", "kept")
