@@ -30,7 +30,7 @@ def prepare_folder(path: Path) -> Path:
     except OSError as error:
         reason = error.strerror or str(error)
         raise InvalidInput(
-            f"cannot write to {path} ({reason.lower()}): choose another folder with --out"
+            f"cannot write to {path} ({reason.lower()}): choose another folder"
         ) from error
     return path.resolve()
 
