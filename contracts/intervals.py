@@ -6,8 +6,9 @@ By bootstrap, or, for shares, after Wilson.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -17,6 +18,8 @@ RESAMPLES = 10_000
 Z = 1.959964
 """Standard deviations of a normal distribution between which 95 % of it lie."""
 _NUMBERS_AT_ONCE = 2_000_000
+_MOST_REMEMBERED = 1_000
+"""Units whose draws are kept: 20 MB for as many."""
 
 Statistic: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """From how often each unit was drawn, (R, N), to a figure per draw, (R,); nan where a draw has none."""
@@ -86,16 +89,26 @@ def resample(statistic: Statistic, units: int, seed: int = 0) -> Interval:
 
     Draws of which the statistic makes nothing (nan) are left out. The same seed gives the same interval.
     """
-    rng = np.random.default_rng(seed)
-    at_once = min(RESAMPLES, max(1, _NUMBERS_AT_ONCE // units))
-    drawn = []
-    for start in range(0, RESAMPLES, at_once):
-        rows = min(at_once, RESAMPLES - start)
-        picks = rng.integers(units, size=(rows, units)) + units * np.arange(rows)[:, None]
-        counts = np.bincount(picks.ravel(), minlength=rows * units).reshape(rows, units)
-        drawn.append(statistic(counts.astype(float)))
+    draws = _remembered(units, seed) if units <= _MOST_REMEMBERED else _draws(units, seed)
+    drawn = [statistic(counts.astype(float)) for counts in draws]
     figure = float(statistic(np.ones((1, units)))[0])
     values = np.concatenate(drawn)
     values = values[~np.isnan(values)]
     low, high = np.percentile(values, [2.5, 97.5]) if len(values) else (np.nan, np.nan)
     return Interval(figure, float(low), float(high))
+
+
+def _draws(units: int, seed: int) -> Iterator[NDArray[np.uint16]]:
+    """How often each unit is drawn, (R, N), in parts that fit into memory."""
+    rng = np.random.default_rng(seed)
+    at_once = min(RESAMPLES, max(1, _NUMBERS_AT_ONCE // units))
+    for start in range(0, RESAMPLES, at_once):
+        rows = min(at_once, RESAMPLES - start)
+        picks = rng.integers(units, size=(rows, units)) + units * np.arange(rows)[:, None]
+        yield np.bincount(picks.ravel(), minlength=rows * units).reshape(rows, units).astype(np.uint16)
+
+
+@lru_cache(maxsize=4)
+def _remembered(units: int, seed: int) -> tuple[NDArray[np.uint16], ...]:
+    """The same draws serve every figure of as many units; drawing them is most of the work."""
+    return tuple(_draws(units, seed))

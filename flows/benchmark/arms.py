@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeAlias
 
 from contracts.errors import InvalidInput, LegionError
@@ -17,12 +18,14 @@ from contracts.protocols import Defender, PromptModifier
 from contracts.records import Run
 from controller.aims import Elsewhere
 from controller.drawing import DrawingCase, DrawingTools, draw
-from controller.inpainting import InpaintingCase, InpaintingTools, inpaint
+from controller.inpainting import InpaintingCase, InpaintingSettings, InpaintingTools, inpaint
 from controller.regeneration import Case as LoopCase
 from controller.regeneration import RegenerationTools, regenerate, run_settings
+from defender.image_files import read_image
 from flows.benchmark.cases import Case, run_id
+from flows.benchmark.prompts import Prompt
 from flows.benchmark.tools import Toolbox
-from flows.benchmark.trails import Trail, of_repairs, of_rounds
+from flows.benchmark.trails import Spent, Stand, Trail, of_repairs, of_rounds
 
 Work: TypeAlias = Callable[[Toolbox, Sequence[Case]], list[Trail]]
 BEYOND = 2
@@ -43,6 +46,8 @@ class Arm:
     least_budget: int = 1
     fair: bool = True
     """False for an arm that is shown what reports: a bound, not a competitor."""
+    pictured: bool = False
+    """Whether it begins with a picture that each prompt brings along."""
 
 
 ARMS: dict[str, Arm] = {}
@@ -54,12 +59,17 @@ REPAIRING = (*DRAWING, "defender", "inpainter", "region_modifier")
 
 
 def arm(
-    name: str, about: str, needs: tuple[str, ...], least_budget: int = 1, fair: bool = True
+    name: str,
+    about: str,
+    needs: tuple[str, ...],
+    least_budget: int = 1,
+    fair: bool = True,
+    pictured: bool = False,
 ) -> Callable[[Work], Work]:
     """Register a function under a name."""
 
     def register(work: Work) -> Work:
-        ARMS[name] = Arm(name, about, work, needs, least_budget, fair)
+        ARMS[name] = Arm(name, about, work, needs, least_budget, fair, pictured)
         return work
 
     return register
@@ -73,8 +83,10 @@ def chosen(names: Sequence[str] | None) -> list[Arm]:
     return [one for one in ARMS.values() if names is None or one.name in names]
 
 
-def problem(one: Arm, box: Toolbox) -> str | None:
+def problem(one: Arm, box: Toolbox, prompts: Sequence[Prompt]) -> str | None:
     """Why an arm cannot run, None if it can. Loads what it needs."""
+    if one.pictured and not all(prompt.image for prompt in prompts):
+        return "not every prompt brings a picture along: a .csv or .jsonl file names it in the column 'image'"
     if box.budget < one.least_budget:
         return f"it needs {one.least_budget} generator calls and the budget is {box.budget}"
     try:
@@ -148,6 +160,28 @@ def oracle(box: Toolbox, cases: Sequence[Case]) -> list[Trail]:
     return [of_rounds(run) for run in _regenerated(box, "oracle", cases, box.budget, box.oracle)]
 
 
+@arm("given", "the picture that the prompt brings along", (), pictured=True)
+def given(box: Toolbox, cases: Sequence[Case]) -> list[Trail]:
+    return [Trail((Stand(_kept(box, case), Spent()),)) for case in cases]
+
+
+@arm(
+    "given-inpainting",
+    "that picture, then LEGION's repairs, all regions of a round",
+    REPAIRING,
+    pictured=True,
+)
+def given_inpainting(box: Toolbox, cases: Sequence[Case]) -> list[Trail]:
+    pictures = {number: _kept(box, case) for number, case in enumerate(cases)}
+    runs = _repair(box, "given-inpainting", cases, pictures, _repair_tools(box), box.repairing)
+    return [of_repairs(run, Spent()) for run in runs]
+
+
+def _kept(box: Toolbox, case: Case) -> str:
+    """The digest of the picture that a case brings along, which the memory bank keeps from now on."""
+    return box.bank.put_back("image", read_image(Path(case.prompt.image)))
+
+
 def _drawn(
     box: Toolbox,
     name: str,
@@ -211,7 +245,8 @@ def _repaired_after(
     for calls in sorted({number for number in left if number > 0}):
         group = [i for i, number in enumerate(left) if number == calls]
         pictures = {i: begun[i].end.picture for i in group}
-        for i, run in zip(group, _repair(box, name, cases, pictures, tools, calls), strict=True):
+        settings = box.inpainting(calls)
+        for i, run in zip(group, _repair(box, name, cases, pictures, tools, settings), strict=True):
             repairs = of_repairs(run, begun[i].end.spent)
             trails[i] = Trail((*begun[i].stands, *repairs.stands))
     return trails
@@ -223,9 +258,8 @@ def _repair(
     cases: Sequence[Case],
     pictures: Mapping[int, str],
     tools: InpaintingTools,
-    calls: int,
+    settings: InpaintingSettings,
 ) -> Sequence[Run]:
-    settings = box.inpainting(calls)
     record = settings.record() | tools.describe()
     asked = [
         InpaintingCase(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 from markupsafe import Markup, escape
 
@@ -14,7 +14,10 @@ from flows.pages.charts import nice_ticks
 
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 42
-ROW = 34
+ROW = 36
+
+Place: TypeAlias = Callable[[float], float]
+"""From a figure to where it is drawn."""
 
 
 class Line(NamedTuple):
@@ -34,39 +37,50 @@ class Whisker(NamedTuple):
     said: str
 
 
-def curves(title: str, across: str, lines: Sequence[Line]) -> Markup:
-    """Quality up, cost along; a band is a line's 95 % interval. `lines` may not be empty."""
+def curves(title: str, across: str, lines: Sequence[Line], whole: bool = False) -> Markup:
+    """Quality up, cost along, a bar for the 95 % interval of every point. `lines` may not be empty.
+
+    Costs that are `whole` numbers are the same for all lines, which stand side by side there.
+    """
     values = [edge for line in lines for p in line.points for edge in (p.value.low, p.value.high)]
     costs = [point.cost for line in lines for point in line.points]
-    up, along = nice_ticks(min(values), max(values)), nice_ticks(min(0.0, *costs), max(costs))
-    x, y = _scale(along, LEFT, WIDTH - RIGHT), _scale(up, HEIGHT - BOTTOM, TOP)
+    up = nice_ticks(min(values), max(values))
+    along = _whole_ticks(max(costs)) if whole else nice_ticks(0.0, max(costs))
+    y = _scale(up, HEIGHT - BOTTOM, TOP)
+    x = _scale((0.5, max(costs) + 0.5), LEFT, WIDTH - RIGHT) if whole else _scale(along, LEFT, WIDTH - RIGHT)
     body = [_grid(up, y), _foot(along, x, across)]
-    body += [_band(line, x, y) for line in lines]
-    body += [_line(line, x, y) for line in lines]
+    for number, line in enumerate(lines):
+        aside = (number - (len(lines) - 1) / 2) * min(5.0, 40 / len(lines)) if whole else 0.0
+        body.append(_line(line, lambda cost, by=aside: x(cost) + by, y))  # type: ignore[misc]
     told = "; ".join(f"{line.name} ends at {line.points[-1].value.mean:.3g}" for line in lines)
     return _svg(HEIGHT, f"{title} by {across}. {told}", body)
 
 
-def whiskers(title: str, rows: Sequence[Whisker]) -> Markup:
+def whiskers(title: str, rows: Sequence[Whisker], across: str = "difference") -> Markup:
     """Differences below each other, with a line at 0. `rows` may not be empty."""
     edges = [edge for row in rows for edge in (row.value.low, row.value.high)]
     ticks = nice_ticks(min(0.0, *edges), max(0.0, *edges))
-    x = _scale(ticks, LEFT - 30, WIDTH - RIGHT)
+    x = _scale((ticks[0], ticks[-1]), LEFT - 30, WIDTH - RIGHT)
     height = TOP + ROW * len(rows) + BOTTOM - 10
     zero = x(0.0)
-    body = [Markup(f'<line class="zero" x1="{zero:.1f}" x2="{zero:.1f}" y1="{TOP}" y2="{height - 32}"/>')]
+    body = [Markup(f'<line class="zero" x1="{zero:.1f}" x2="{zero:.1f}" y1="{TOP}" y2="{height - 36}"/>')]
     body += [_whisker(row, TOP + ROW * number, x) for number, row in enumerate(rows)]
-    body.append(_foot(ticks, x, "difference", height))
+    body.append(_foot(ticks, x, across, height))
     told = "; ".join(f"{row.name} {row.said}" for row in rows)
     return _svg(height, f"{title}: {told}", body)
 
 
-def _scale(ticks: Sequence[float], start: float, stop: float):  # type: ignore[no-untyped-def]
-    first, last = ticks[0], ticks[-1]
+def _scale(ends: Sequence[float], start: float, stop: float) -> Place:
+    first, last = ends[0], ends[-1]
     return lambda value: start + (value - first) / (last - first) * (stop - start)
 
 
-def _grid(ticks: Sequence[float], y) -> Markup:  # type: ignore[no-untyped-def]
+def _whole_ticks(most: float) -> list[float]:
+    every = math.ceil(most / 10)
+    return [float(number) for number in range(1, int(most) + 1) if number % every == 0 or every == 1]
+
+
+def _grid(ticks: Sequence[float], y: Place) -> Markup:
     lines = []
     for tick, text in zip(ticks, _labels(ticks), strict=True):
         at = y(tick)
@@ -75,7 +89,7 @@ def _grid(ticks: Sequence[float], y) -> Markup:  # type: ignore[no-untyped-def]
     return Markup("".join(lines))
 
 
-def _foot(ticks: Sequence[float], x, across: str, height: int = HEIGHT) -> Markup:  # type: ignore[no-untyped-def]
+def _foot(ticks: Sequence[float], x: Place, across: str, height: int = HEIGHT) -> Markup:
     below = height - 20
     labels = [
         f'<text class="tick" x="{x(tick):.1f}" y="{below}" text-anchor="middle">{text}</text>'
@@ -89,32 +103,32 @@ def _foot(ticks: Sequence[float], x, across: str, height: int = HEIGHT) -> Marku
 
 
 def _labels(ticks: Sequence[float]) -> list[str]:
-    digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+    step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
     return [f"{tick:.{digits}f}" for tick in ticks]
 
 
-def _band(line: Line, x, y) -> Markup:  # type: ignore[no-untyped-def]
-    upper = [f"{x(p.cost):.1f},{y(p.value.high):.1f}" for p in line.points]
-    lower = [f"{x(p.cost):.1f},{y(p.value.low):.1f}" for p in reversed(line.points)]
-    return Markup(f'<polygon class="band c{line.color}" points="{" ".join([*upper, *lower])}"/>')
-
-
-def _line(line: Line, x, y) -> Markup:  # type: ignore[no-untyped-def]
+def _line(line: Line, x: Place, y: Place) -> Markup:
     path = " ".join(f"{x(p.cost):.1f},{y(p.value.mean):.1f}" for p in line.points)
+    bars = "".join(
+        f'<line class="bar c{line.color}" x1="{x(p.cost):.1f}" x2="{x(p.cost):.1f}" '
+        f'y1="{y(p.value.low):.1f}" y2="{y(p.value.high):.1f}"/>'
+        for p in line.points
+    )
     dots = "".join(
         f'<circle class="dot c{line.color}" cx="{x(p.cost):.1f}" cy="{y(p.value.mean):.1f}" r="3.5">'
         f"<title>{escape(line.name)}, {p.cost:.3g}: {escape(p.value.plain())}</title></circle>"
         for p in line.points
     )
-    return Markup(f'<polyline class="line c{line.color}" points="{path}"/>{dots}')
+    return Markup(f'{bars}<polyline class="line c{line.color}" points="{path}"/>{dots}')
 
 
-def _whisker(row: Whisker, top: float, x) -> Markup:  # type: ignore[no-untyped-def]
-    y = top + ROW - 10
+def _whisker(row: Whisker, top: float, x: Place) -> Markup:
+    y = top + ROW - 8
     low, high, mean = (x(value) for value in (row.value.low, row.value.high, row.value.mean))
     return Markup(
-        f'<text class="name" x="0" y="{top + 12:.0f}">{escape(row.name)}</text>'
-        f'<text class="tick" x="{WIDTH}" y="{top + 12:.0f}" text-anchor="end">{escape(row.said)}</text>'
+        f'<text class="name" x="0" y="{top + 14:.0f}">{escape(row.name)}</text>'
+        f'<text class="tick" x="{WIDTH}" y="{top + 14:.0f}" text-anchor="end">{escape(row.said)}</text>'
         f'<line class="line c{row.color}" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
         f'<circle class="dot c{row.color}" cx="{mean:.1f}" cy="{y:.1f}" r="5"/>'
     )

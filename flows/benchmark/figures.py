@@ -60,6 +60,8 @@ class Comparison:
     """Yes-or-no measures only: of the other's noes, the share that is a yes here."""
     broken: Interval | None = None
     """Of the other's yeses, the share that is a no here."""
+    failures: Interval | None = None
+    """Noes here by noes of the other."""
 
 
 class CurvePoint(NamedTuple):
@@ -159,6 +161,7 @@ def compare(results: Results, arm: str, other: str, budget: Budget) -> list[Comp
             p_holm,
             statistics.repair_rate(others, ours) if measure.binary else None,
             statistics.break_rate(others, ours) if measure.binary else None,
+            statistics.failures_ratio(others, ours) if measure.binary else None,
         )
         for (measure, ours, others), p, p_holm in zip(
             pairs, values, corrected(values, [measure for measure, *_ in pairs]), strict=True

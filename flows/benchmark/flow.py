@@ -6,6 +6,7 @@ Import this only after `flows.settings.prepare_prefect`: Prefect reads its setti
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from contracts.errors import InvalidInput
+from contracts.errors import InvalidInput, LegionError, ModelError
 from controller.steps import Event
 from flows.benchmark import running
 from flows.benchmark.reporting import Reported, report
@@ -45,10 +46,19 @@ def benchmark_with_prefect(
     on_event: Callable[[int, str, Event], None] = lambda *_: None,
 ) -> Reported:
     """Run a prepared plan as a flow; its report, as it was written to `folder`. Events come from threads of
-    this process only. Raises InvalidInput if the runner is not installed."""
+    this process only. Raises InvalidInput if the runner is not installed, ModelError if it breaks down."""
     spread = benchmark.with_options(task_runner=task_runner(runner, workers))
     with in_front_of(Audience(lambda event: on_event(*event))):
-        return spread(plan.as_parameters(), [asdict(arm) for arm in said], dict(facts), str(folder))
+        try:
+            return spread(plan.as_parameters(), [asdict(arm) for arm in said], dict(facts), str(folder))
+        except Exception as error:
+            if runner == "threads" or isinstance(error, LegionError):
+                raise
+            said_by_runner = " ".join(str(error).split())[:200]
+            raise ModelError(
+                f"the runner '{runner}' broke down ({type(error).__name__}: {said_by_runner}): the same "
+                "command goes on where it stood, with --runner threads in this process alone"
+            ) from error
 
 
 def task_runner(name: str, workers: int) -> TaskRunner[PrefectFuture[Any]]:
@@ -60,6 +70,7 @@ def task_runner(name: str, workers: int) -> TaskRunner[PrefectFuture[Any]]:
 
             return DaskTaskRunner(cluster_kwargs={"n_workers": workers, "threads_per_worker": 1})
         if name == "ray":
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
             from prefect_ray import RayTaskRunner
 
             return RayTaskRunner(init_kwargs={"num_cpus": workers, "include_dashboard": False})

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from contracts.intervals import Interval
 from contracts.records import Image
-from flows.benchmark import figures
+from flows.benchmark import comparing, figures
+from flows.benchmark.comparing import Compared
 from flows.benchmark.curves import Line, Whisker, curves, whiskers
 from flows.benchmark.measuring import ROLES, Measure
 from flows.benchmark.results import Results
-from flows.benchmark.tables import Figures, all_tables, notes, title
+from flows.benchmark.tables import Figures, all_tables, arm_words, caution, notes, title, value_words
 from flows.files.pictures import shown, thumbnail_uri, webp_uri
 from flows.pages.gallery import picture_row, plain
 from flows.pages.report import page_template
 
 TEMPLATE = "benchmark.html.j2"
+COMPARISON = "benchmark_compare.html.j2"
 THUMBNAIL = 9_000
 """Characters of a picture in an artifact, which holds many."""
+NESTED = ("versions", "models")
+"""Facts that are told apart from the others."""
+DIGEST = 16
+"""From so many characters on a value is a digest, which may be cut."""
+COLORS = 11
+"""Of the page's palette."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +48,29 @@ def render(found: Figures, load_image: Callable[[str], Image]) -> str:
     return page_template(TEMPLATE).render(
         title=title(results),
         verdict=verdict(found),
+        caution=caution(results),
         arms=[_arm_view(results, arm, load_image) for arm in _others(results)],
-        legend=[(arm.name, number) for number, arm in enumerate(results.ran)],
+        legend=[(arm.name, color) for arm, color in zip(results.ran, _colors(results).values(), strict=True)],
         charts=list(_charts(found)),
         forests=list(_forests(found)),
         tables=all_tables(found),
         notes=notes(found),
         measures=[(m.name, m.about, ROLES[m.role]) for m in results.measures],
-        facts=[(name, str(value)) for name, value in results.facts.items() if name != "versions"],
+        facts=[(name, str(value)) for name, value in results.facts.items() if name not in NESTED],
+        models=[(name, _brief(said)) for name, said in results.facts.get("models", {}).items()],
+    )
+
+
+def render_comparison(compared: Compared, first: str, second: str) -> str:
+    """The page of two benchmarks, which the reader calls `first` and `second`."""
+    return page_template(COMPARISON).render(
+        first=first,
+        second=second,
+        title=comparing.title(compared),
+        verdict=comparing.verdict(compared),
+        caution=caution(compared.first),
+        forests=list(_changes(compared)),
+        tables=comparing.tables(compared),
     )
 
 
@@ -84,20 +108,18 @@ def verdict(found: Figures) -> str:
         for c in found.comparisons
         if c.arm == "regeneration" and c.measure == chosen and c.budget == "calls"
     ]
-    row = next((c for c in reversed(rows)), None)
-    if row is None:
+    if not rows:
         return f"{len(results.ran)} arms, {len(results.measures)} measures."
-    amount = row.difference.points() if chosen.binary else f"{row.difference.plain()}"
+    row = rows[-1]
     if row.difference.low > 0:
         said = "does better than"
     elif row.difference.high < 0:
         said = "does worse than"
     else:
         said = "cannot be told apart from"
-    return (
-        f"Regeneration {said} {row.other} at {results.budget} generator calls each: {chosen.name} {amount}, "
-        f"paired on prompts and seeds."
-    )
+    calls = "" if row.other == figures.FIRST else f" at {results.budget} generator calls each"
+    amount = value_words(row.difference, chosen, difference=True)
+    return f"Regeneration {said} {row.other}{calls}: {chosen.about}, {amount}, paired on prompts and seeds."
 
 
 def main_measure(results: Results) -> Measure:
@@ -149,23 +171,39 @@ def _arm_view(results: Results, arm: str, load_image: Callable[[str], Image]) ->
     }
 
 
+def _colors(results: Results) -> dict[str, int]:
+    """Each arm's number in the palette."""
+    return {arm.name: number % COLORS for number, arm in enumerate(results.ran)}
+
+
+def _brief(said: Mapping[str, Any]) -> str:
+    """A tool's description in a line: no name twice, digests as short as one can tell them apart."""
+    plain_values = {key: value for key, value in said.items() if isinstance(value, str | int | float | bool)}
+    return ", ".join(
+        f"{key} {value[:12] if isinstance(value, str) and len(value) >= DIGEST else value}"
+        for key, value in plain_values.items()
+        if key != "instruction"
+    )
+
+
 def _charts(found: Figures) -> Iterator[dict[str, Any]]:
     results = found.results
+    colors = _colors(results)
     for measure in results.measures:
         if not measure.independent:
             continue
         by_calls = [
-            Line(arm.name, number, figures.curve_by_calls(results, arm.name, measure.name))
-            for number, arm in enumerate(results.ran)
+            Line(arm, color, figures.curve_by_calls(results, arm, measure.name))
+            for arm, color in colors.items()
         ]
         by_seconds = [
-            Line(arm.name, number, figures.curve_by_seconds(results, arm.name, measure.name))
-            for number, arm in enumerate(results.ran)
+            Line(arm, color, figures.curve_by_seconds(results, arm, measure.name))
+            for arm, color in colors.items()
         ]
         yield {
             "name": measure.name,
             "about": measure.about,
-            "calls": curves(measure.name, "generator calls", by_calls),
+            "calls": curves(measure.name, "generator calls", by_calls, whole=True),
             "seconds": curves(measure.name, "model seconds", by_seconds),
         }
 
@@ -173,21 +211,37 @@ def _charts(found: Figures) -> Iterator[dict[str, Any]]:
 def _forests(found: Figures) -> Iterator[dict[str, Any]]:
     """Differences of the measure that answers the question."""
     results, chosen = found.results, main_measure(found.results)
-    colors = {arm.name: number for number, arm in enumerate(results.ran)}
+    colors = _colors(results)
     for other in (figures.FIRST, figures.AGAIN):
         rows = [
-            Whisker(
-                c.arm,
-                colors[c.arm],
-                c.difference,
-                c.difference.points() if chosen.binary else c.difference.plain(),
-            )
+            _whisker(arm_words(results, c.arm), colors[c.arm], c.difference, chosen)
             for c in found.comparisons
             if c.other == other and c.budget == "calls" and c.measure == chosen
         ]
         if rows:
-            yield {
-                "other": other,
-                "name": chosen.name,
-                "svg": whiskers(f"{chosen.name} against {other}", rows),
-            }
+            svg = whiskers(f"{chosen.name} against {other}", rows, _unit(chosen))
+            yield {"other": other, "name": chosen.about, "svg": svg}
+
+
+def _changes(compared: Compared) -> Iterator[dict[str, Any]]:
+    """A panel for each independent measure."""
+    colors = _colors(compared.first)
+    for measure in dict.fromkeys(change.measure for change in compared.changes):
+        if measure.independent:
+            rows = [
+                _whisker(change.arm, colors[change.arm], change.difference, measure)
+                for change in compared.changes
+                if change.measure == measure
+            ]
+            yield {"name": measure.about, "svg": whiskers(measure.name, rows, _unit(measure))}
+
+
+def _whisker(name: str, color: int, value: Interval, measure: Measure) -> Whisker:
+    """Shares of pictures are drawn in points."""
+    by = 100 if measure.binary else 1
+    drawn = Interval(by * value.mean, by * value.low, by * value.high)
+    return Whisker(name, color, drawn, value_words(value, measure, difference=True))
+
+
+def _unit(measure: Measure) -> str:
+    return "points" if measure.binary else "difference"

@@ -19,7 +19,7 @@ STYLES = ("anime", "concept-art", "paintings", "photo")
 """The four styles of the HPDv2 benchmark (arXiv 2306.09341), one JSON list of prompts each."""
 HPDV2_REPOSITORY = "zhwang/HPDv2"
 HPDV2_FOLDER = "benchmark"
-COLUMNS = ("id", "prompt", "category")
+COLUMNS = ("id", "prompt", "category", "image")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Prompt:
     text: str
     category: str = ""
     """What kind of prompt it is, for the table by category; empty where the source does not say."""
+    image: str = ""
+    """Path of a picture of it that is to be repaired; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class _Raw:
     id: str
     text: str
     category: str
+    image: str = ""
 
 
 def read_prompts(source: str, n: int | None = None) -> list[Prompt]:
@@ -89,7 +92,7 @@ def _checked(raw: Iterable[_Raw], source: str) -> list[Prompt]:
             raise InvalidInput(f"{item.place}: {error}") from None
         _once(ids, item.id, item.place, f"the id {item.id!r}", "give each prompt an id of its own")
         _once(texts, text, item.place, "the prompt", "a prompt counts once, --seeds draws it more often")
-        prompts.append(Prompt(item.id, text, item.category))
+        prompts.append(Prompt(item.id, text, item.category, item.image))
     if not prompts:
         raise InvalidInput(f"{source} holds no prompt: write one per line")
     return prompts
@@ -118,7 +121,7 @@ def _json_lines(path: Path) -> Iterator[_Raw]:
             raise InvalidInput(f"{place}: not JSON: {error}") from error
         if not isinstance(values, dict):
             raise InvalidInput(f'{place}: write an object with a prompt, as in {{"prompt": "a red cone"}}')
-        yield _record(values, place, number)
+        yield _record(values, place, number, path.parent)
 
 
 def _table(path: Path) -> Iterator[_Raw]:
@@ -131,12 +134,14 @@ def _table(path: Path) -> Iterator[_Raw]:
             place = f"{path}, line {rows.line_num}"
             if "" in row:
                 raise InvalidInput(f"{place}: more cells than columns: put a prompt with commas into quotes")
-            yield _record({key: value for key, value in row.items() if value is not None}, place, number)
+            yield _record(
+                {key: value for key, value in row.items() if value is not None}, place, number, path.parent
+            )
     except csv.Error as error:
         raise InvalidInput(f"{path}, line {rows.line_num}: {error}") from error
 
 
-def _record(values: dict[str, Any], place: str, number: int) -> _Raw:
+def _record(values: dict[str, Any], place: str, number: int, folder: Path) -> _Raw:
     if "prompt" not in values:
         raise InvalidInput(f"{place}: the prompt is missing: columns are {', '.join(COLUMNS)}")
     for name in COLUMNS:
@@ -147,7 +152,18 @@ def _record(values: dict[str, Any], place: str, number: int) -> _Raw:
         str(values.get("id") or f"line-{number}"),
         str(values["prompt"]),
         str(values.get("category") or ""),
+        _image(str(values.get("image") or ""), place, folder),
     )
+
+
+def _image(name: str, place: str, folder: Path) -> str:
+    """The whole path of a picture that a line names, from the file's own folder on."""
+    if not name:
+        return ""
+    path = (folder / Path(name).expanduser()).resolve()
+    if not path.is_file():
+        raise InvalidInput(f"{place}: there is no picture {name}: write its path from the folder of the file")
+    return str(path)
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, str]]:

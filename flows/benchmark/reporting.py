@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.benchmark import comparing
 from flows.benchmark import results as stored
-from flows.benchmark.page import gallery_markdown, render, verdict
+from flows.benchmark.comparing import Compared
+from flows.benchmark.page import gallery_markdown, render, render_comparison, verdict
 from flows.benchmark.results import Results
 from flows.benchmark.running import open_bank
 from flows.benchmark.tables import Figures, markdown, summary
@@ -46,3 +49,17 @@ def report(results: Results, folder: Path) -> Reported:
     first = summary(found).table
     rows = [dict(zip(first.head, line, strict=True)) for line in first.lines]
     return Reported(found, files, f"{text}\n{gallery_markdown(found, load_image)}", rows, verdict(found))
+
+
+def report_comparison(compared: Compared, first: str, second: str, folder: Path) -> dict[str, str]:
+    """Write page, Markdown and JSON of two benchmarks to `folder`; the files by kind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {"first": first, "second": second, **comparing.to_json(compared)}
+    contents = {
+        "json": ("comparison.json", json.dumps(values, ensure_ascii=False) + "\n"),
+        "markdown": ("comparison.md", comparing.markdown(compared, first, second)),
+        "report": ("comparison.html", render_comparison(compared, first, second)),
+    }
+    for name, content in contents.values():
+        (folder / name).write_text(content, encoding="utf-8")
+    return {kind: str(folder / name) for kind, (name, _) in contents.items()}

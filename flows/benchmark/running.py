@@ -78,7 +78,7 @@ def prepare(plan: Plan) -> tuple[Plan, list[ArmSaid]]:
     """The plan with the arms that can run here, and what to say of all. Raises InvalidInput if none can."""
     box = toolbox(plan.profile, plan.budget)
     asked = arms.chosen(plan.arms)
-    said = [ArmSaid(one.name, one.about, one.fair, arms.problem(one, box)) for one in asked]
+    said = [ArmSaid(one.name, one.about, one.fair, arms.problem(one, box, plan.prompts)) for one in asked]
     able = tuple(one.name for one in said if one.problem is None)
     if not able:
         raise InvalidInput(f"no arm can run: {said[0].name}: {said[0].problem}")
@@ -153,6 +153,15 @@ def _meters(profile: str, budget: int, prompts: tuple[str, ...]) -> tuple[list[M
     return measuring.meters(toolbox(profile, budget), prompts)
 
 
+def models(plan: Plan) -> dict[str, dict[str, Any]]:
+    """What the arms of a prepared plan and its measures are made of, by part: checkpoints, settings."""
+    box = toolbox(plan.profile, plan.budget)
+    parts = dict.fromkeys(part for one in arms.chosen(plan.arms) for part in one.needs)
+    said = {part: getattr(box, part) for part in parts}
+    said |= {f"measure {meter.measure.name}": meter.scorer for meter in meters(plan)}
+    return {name: dict(tool.describe()) for name, tool in said.items()}
+
+
 def open_bank() -> MemoryBank:
     """The memory bank of benchmarks. Unless LEGION_DATABASE_URL names a database it is one of its own, in the
     folder `benchmarks` beside a person's runs, which thousands of measured runs would bury."""
@@ -191,7 +200,7 @@ def _together(
             values[prompt_of[key]][picture] = found
     found, missing = _meters(plan.profile, plan.budget, tuple(prompt.text for prompt in plan.prompts))
     return Results(
-        facts=facts,
+        facts={**facts, "models": models(plan)},
         prompts=plan.prompts,
         arms=tuple(said),
         measures=tuple(meter.measure for meter in found),

@@ -79,6 +79,15 @@ def break_rate(sound_before: ArrayLike, sound_after: ArrayLike) -> Interval | No
     return _share(after <= 0, before > 0)
 
 
+def failures_ratio(sound_before: ArrayLike, sound_after: ArrayLike) -> Interval | None:
+    """Flawed pictures after by flawed pictures before: one half where half of them are left. None if none was
+    flawed before."""
+    before, after = _pair(sound_before, sound_after)
+    if not (before <= 0).any():
+        return None
+    return resample(ratio((after <= 0).sum(axis=1), (before <= 0).sum(axis=1)), len(before))
+
+
 def p_value(ours: ArrayLike, other: ArrayLike, seed: int = 0) -> float:
     """Two-sided p of no difference, by flipping the sign of whole prompts at random (RESAMPLES times).
 

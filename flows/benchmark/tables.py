@@ -11,9 +11,12 @@ from flows.benchmark import figures
 from flows.benchmark.figures import BUDGETS, Comparison
 from flows.benchmark.measuring import ROLES, Measure
 from flows.benchmark.results import Results
+from flows.benchmark.statistics import Outcomes
 from flows.benchmark.trails import WORK
 
 NONE = "–"
+ENOUGH = 30
+"""Prompts from which on a percentile bootstrap of a mean may be trusted."""
 INTERVALS = "95 % intervals: 10,000 draws of whole prompts with all their seeds."
 
 
@@ -24,6 +27,8 @@ class Titled:
     title: str
     table: Table
     notes: tuple[str, ...] = ()
+    aside: bool = False
+    """Whether it is for those who check: a page may fold it away."""
 
     def markdown(self) -> str:
         """Title, table and notes."""
@@ -54,7 +59,7 @@ class Figures:
 
 def all_tables(found: Figures) -> list[Titled]:
     """Every table, in the order of reading."""
-    tables = [summary(found), *versus(found)]
+    tables = [summary(found), *beside_the_paper(found.results), *versus(found)]
     if found.categories:
         tables += categories(found)
     tables.append(cost_table(found))
@@ -69,10 +74,10 @@ def brief(found: Figures) -> list[Titled]:
     measures = [measure for measure in results.measures if measure.independent]
     lines = [
         (
-            _name(results, arm),
+            arm_words(results, arm),
             f"{found.costs[arm].calls.mean:.2f}",
             f"{found.costs[arm].seconds.mean:.2f}",
-            *(_value(values[measure.name], measure) for measure in measures),
+            *(value_words(values[measure.name], measure) for measure in measures),
         )
         for arm, values in found.means.items()
     ]
@@ -84,12 +89,31 @@ def brief(found: Figures) -> list[Titled]:
         ]
         if rows:
             lines = [
-                (row.arm, row.measure.name, _difference(row), _outcomes(row), _p(row.p_holm)) for row in rows
+                (
+                    row.arm,
+                    row.measure.name,
+                    value_words(row.difference, row.measure, difference=True),
+                    outcome_words(row.outcomes),
+                    p_words(row.p_holm),
+                )
+                for row in rows
             ]
             head = ("arm", "measure", "difference", "win / tie / loss", "p, Holm")
             tables.append(Titled(f"Against {other}", Table(head, tuple(lines))))
+    tables += beside_the_paper(results)
     left = not_run(results)
     return tables if left is None else [*tables, left]
+
+
+def caution(results: Results) -> str:
+    """What a reader of few prompts has to know; nothing to say from ENOUGH on."""
+    count = len(results.prompts)
+    if count >= ENOUGH:
+        return ""
+    return (
+        f"{count} prompts are too few for a claim: intervals of fewer than {ENOUGH} are narrower than they "
+        "should be, and one from 0 to 0 only says that nothing happened to differ."
+    )
 
 
 def markdown(found: Figures) -> str:
@@ -113,16 +137,16 @@ def summary(found: Figures) -> Titled:
     measures = found.results.measures
     lines = [
         (
-            _name(found.results, arm),
+            arm_words(found.results, arm),
             f"{found.costs[arm].calls.mean:.2f}",
             f"{found.costs[arm].seconds.mean:.2f}",
-            *(_value(values[measure.name], measure) for measure in measures),
+            *(value_words(values[measure.name], measure) for measure in measures),
         )
         for arm, values in found.means.items()
     ]
     head = ("arm", "generator calls", "model seconds", *(measure.name for measure in measures))
     said = [f"{measure.name}: {measure.about} ({ROLES[measure.role]})." for measure in measures]
-    return Titled("Final pictures", Table(head, tuple(lines)), (INTERVALS, " ".join(said)))
+    return Titled("Final pictures", Table(head, tuple(lines)), (INTERVALS, *said))
 
 
 def versus(found: Figures) -> Iterator[Titled]:
@@ -132,7 +156,15 @@ def versus(found: Figures) -> Iterator[Titled]:
             rows = [c for c in found.comparisons if c.other == other and c.budget == budget]
             if rows:
                 head = f"Against {other}" + ("" if budget == "calls" else f", {budget}")
-                yield Titled(head, _versus(found.results, rows), (f"Budget: {said}.", *_explained(rows)))
+                notes = (f"Budget: {said}.", *_explained(rows))
+                yield Titled(head, _versus(found.results, rows), notes, aside=budget != "calls")
+
+
+def beside_the_paper(results: Results) -> list[Titled]:
+    """The paper's own table, if this was its experiment."""
+    from flows.benchmark import paper
+
+    return [paper.paper_table(results)] if results.facts.get("preset") == paper.NAME else []
 
 
 def categories(found: Figures) -> Iterator[Titled]:
@@ -141,8 +173,8 @@ def categories(found: Figures) -> Iterator[Titled]:
         if measure.independent:
             lines = tuple(
                 (
-                    _name(found.results, arm),
-                    *(_value(found.categories[c][arm][measure.name], measure) for c in found.categories),
+                    arm_words(found.results, arm),
+                    *(value_words(found.categories[c][arm][measure.name], measure) for c in found.categories),
                 )
                 for arm in found.means
             )
@@ -155,7 +187,7 @@ def cost_table(found: Figures) -> Titled:
     kinds = [kind for kind in WORK if any(cost.work[kind] for cost in found.costs.values())]
     lines = [
         (
-            _name(found.results, arm),
+            arm_words(found.results, arm),
             *(f"{cost.work[kind]:.2f}" for kind in kinds),
             _plain(cost.calls, 2),
             _plain(cost.seconds, 2),
@@ -183,7 +215,9 @@ def notes(found: Figures) -> list[str]:
     results = found.results
     said = [f"{arm.name}: {arm.about}." for arm in results.ran]
     facts = results.facts
+    few = caution(results)
     return [
+        *([few] if few else []),
         " ".join(said),
         f"Seed {facts['seed']}; {', '.join(f'{k} {v}' for k, v in facts.get('versions', {}).items())}.",
     ]
@@ -194,67 +228,80 @@ def _versus(results: Results, rows: Sequence[Comparison]) -> Table:
         "arm",
         "measure",
         "difference",
+        "p, Holm",
+        "win / tie / loss",
         "growth, mean of ratios",
         "growth, ratio of means",
-        "win / tie / loss",
         "repaired",
         "broken",
+        "noes by noes",
         "p",
-        "p, Holm",
     )
     return Table(head, tuple(_versus_line(results, row) for row in rows))
 
 
 def _versus_line(results: Results, row: Comparison) -> tuple[str, ...]:
     return (
-        _name(results, row.arm),
+        arm_words(results, row.arm),
         row.measure.name,
-        _difference(row),
-        _growth(row.mean_growth),
-        _growth(row.growth_of_means),
-        _outcomes(row),
+        value_words(row.difference, row.measure, difference=True),
+        p_words(row.p_holm) if row.measure.independent else NONE,
+        outcome_words(row.outcomes),
+        growth_words(row.mean_growth),
+        growth_words(row.growth_of_means),
         NONE if row.repaired is None else row.repaired.percent(),
         NONE if row.broken is None else row.broken.percent(),
-        _p(row.p),
-        _p(row.p_holm) if row.measure.independent else NONE,
+        NONE if row.failures is None else _plain(row.failures, 2),
+        p_words(row.p),
     )
-
-
-def _difference(row: Comparison) -> str:
-    return row.difference.points() if row.measure.binary else _plain(row.difference, 4, sign="+")
-
-
-def _outcomes(row: Comparison) -> str:
-    win, tie, loss = (f"{100 * share:.0f}" for share in row.outcomes)
-    return f"{win} / {tie} / {loss} %"
 
 
 def _explained(rows: Sequence[Comparison]) -> tuple[str, ...]:
     said = "p: two-sided sign-flip test by prompt, 10,000 flips; Holm: over the independent measures."
     if any(row.measure.binary for row in rows):
-        said += " Repaired: of the other's noes, yes here; broken: of its yeses, no here."
+        said += (
+            " Repaired: of the other's noes, yes here; broken: of its yeses, no here. Noes by noes: how many "
+            "there are here for each of its own."
+        )
     return (said,)
 
 
-def _name(results: Results, arm: str) -> str:
+def arm_words(results: Results, arm: str) -> str:
+    """An arm's name, marked if it is no fair competitor."""
     fair = next(one.fair for one in results.arms if one.name == arm)
     return arm if fair else f"{arm} (a bound)"
 
 
-def _value(value: Interval, measure: Measure) -> str:
-    return value.percent() if measure.binary else _plain(value, 4)
+def value_words(value: Interval, measure: Measure, difference: bool = False) -> str:
+    """A mean of a measure, or a difference of two, with its interval."""
+    if measure.binary:
+        return value.points() if difference else value.percent()
+    return _plain(value, 4, sign="+" if difference else "")
 
 
-def _plain(value: Interval, digits: int, sign: str = "") -> str:
-    form = f"{sign}.{digits}f"
-    return f"{value.mean:{form}} [{value.low:{form}}, {value.high:{form}}]"
+def mean_words(value: Interval, measure: Measure) -> str:
+    """A mean alone."""
+    return f"{100 * value.mean:.1f} %" if measure.binary else f"{value.mean:.4f}"
 
 
-def _growth(value: Interval | None) -> str:
+def growth_words(value: Interval | None) -> str:
+    """A growth in percent; a dash where a measure has none."""
     if value is None:
         return NONE
     return f"{100 * value.mean:+.2f} % [{100 * value.low:+.2f}, {100 * value.high:+.2f}]"
 
 
-def _p(value: float) -> str:
+def outcome_words(outcomes: Outcomes) -> str:
+    """Shares of wins, ties and losses."""
+    win, tie, loss = (f"{100 * share:.0f}" for share in outcomes)
+    return f"{win} / {tie} / {loss} %"
+
+
+def p_words(value: float) -> str:
+    """A p value, not more exact than it was drawn."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _plain(value: Interval, digits: int, sign: str = "") -> str:
+    form = f"{sign}.{digits}f"
+    return f"{value.mean:{form}} [{value.low:{form}}, {value.high:{form}}]"

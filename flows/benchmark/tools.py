@@ -50,10 +50,12 @@ class Toolbox:
         self.runs: dict[str, Run] = {}
         """Every run of the share in hand, by its id."""
 
-    def for_share(self) -> Toolbox:
-        """The same models with nothing remembered: shares have no picture in common."""
+    def for_share(self, bank: MemoryBank | None = None) -> Toolbox:
+        """The same models with nothing remembered, as shares have no picture in common; on another memory
+        bank if one is given."""
         box = copy.copy(self)
-        box.known, box.runs = KnownPictures(self.bank), {}
+        box.bank = self.bank if bank is None else cast(MemoryBank, Forgetful(bank))
+        box.known, box.runs = KnownPictures(box.bank), {}
         return box
 
     def done(self, runs: Sequence[Run]) -> Sequence[Run]:
@@ -171,12 +173,21 @@ class Toolbox:
 
     def inpainting(self, calls: int) -> InpaintingSettings:
         """The profile's repairs with so many paintings at most: the most rewarding region, once a round."""
+        return self._repairs(rounds=calls, tries=calls, top_k=1)
+
+    @property
+    def repairing(self) -> InpaintingSettings:
+        """The profile's repairs, all regions of each round, each painted once."""
         section = self.profile.inpainting
-        regions = {**section.regions.model_dump(), "top_k": 1}
+        return self._repairs(section.rounds, section.tries, section.regions.top_k)
+
+    def _repairs(self, rounds: int, tries: int, top_k: int) -> InpaintingSettings:
+        section = self.profile.inpainting
+        regions = {**section.regions.model_dump(), "top_k": top_k}
         return InpaintingSettings(
-            rounds=calls,
+            rounds=rounds,
             candidates=1,
-            tries=calls,
+            tries=tries,
             strength=section.strength,
             quality=section.quality,
             match_colors=section.match_colors,

@@ -6,7 +6,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from flows.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from flows.benchmark.prompts import Prompt
     from flows.benchmark.reporting import Reported
     from flows.benchmark.results import ArmSaid
     from flows.benchmark.running import Plan
@@ -40,6 +41,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(handler=benchmark, benchmark_command=None)
     _add_what(parser)
     add_profile(parser)
+    parser.set_defaults(profile=None)  # a preset has one of its own
     add_out(parser, "out/benchmark-PROFILE-PROMPTS")
     add_common(parser)
     kinds = parser.add_subparsers(dest="benchmark_command", metavar="[compare]")
@@ -47,13 +49,18 @@ def add(commands: Any) -> None:
     compare.set_defaults(handler=compare_two)
     for name in ("first", "second"):
         compare.add_argument(name, type=Path, metavar=name.upper(), help="folder of a benchmark")
+    add_out(compare, "out/benchmark-FIRST-SECOND")
     add_common(compare)
 
 
 def _add_what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
+        "--preset",
+        choices=("paper",),
+        help="LEGION's own experiment with its table beside: 200 prompts, its models, its loops",
+    )
+    parser.add_argument(
         "--prompts",
-        default="tabletop",
         metavar="FILE|DIR|NAME",
         help="a .txt, .csv or .jsonl file; a folder with HPDv2's benchmark; hpdv2 (from the hub) or "
         "tabletop (default)",
@@ -63,7 +70,6 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", **whole, default=1, help="seeds for each prompt (default: 1)")
     parser.add_argument(
         "--arms",
-        default=ARMS,
         metavar="A,B",
         help=f"arms to compare, or all (default: {ARMS}); docs/benchmark.md",
     )
@@ -91,6 +97,7 @@ def benchmark(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     from flows.files.output import prepare_folder
     from flows.jobs.regeneration import check_count
 
+    _fill_in(arguments)
     plan, facts = _plan(arguments)
     check_count("workers", arguments.workers, MAX_WORKERS)
     if arguments.no_prefect and arguments.runner != "threads":
@@ -156,55 +163,121 @@ def _prepared(plan: Plan) -> tuple[Plan, list[ArmSaid], BenchmarkProgress]:
 
 def compare_two(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     """`legion benchmark compare`."""
-    raise InvalidInput("not there yet")
+    from flows.benchmark import comparing
+    from flows.benchmark.reporting import report_comparison
+    from flows.benchmark.results import load
+    from flows.files.output import prepare_folder
+    from flows.terminal.benchmarking import print_tables
+
+    first, second = (str(place) for place in (arguments.first, arguments.second))
+    with waiting("drawing the intervals"):
+        compared = comparing.compare(load(arguments.first), load(arguments.second))
+    names = [_short(place) for place in (arguments.first, arguments.second)]
+    folder = prepare_folder(arguments.out or DEFAULT_OUT / f"benchmark-{'-'.join(names)}")
+    files = report_comparison(compared, *names, folder)
+    if arguments.json:
+        values = {"first": first, "second": second, **comparing.to_json(compared), "files": files}
+        print(json.dumps(values, ensure_ascii=False))
+        return 0
+    print(f"{comparing.title(compared)}. First: {first}. Second: {second}.")
+    print_tables(comparing.brief(compared))
+    print(comparing.verdict(compared))
+    _print_files(files)
+    return 0
+
+
+def _short(place: Path) -> str:
+    """What a stored benchmark may be called: the name of its folder."""
+    folder = place.parent if place.is_file() else place
+    return folder.resolve().name.removeprefix("benchmark-")
+
+
+def _fill_in(arguments: argparse.Namespace) -> None:
+    """What was not said, from the preset or the usual defaults."""
+    from flows.benchmark import paper
+    from flows.benchmark.prompts import TABLETOP
+
+    preset = arguments.preset == paper.NAME
+    arguments.profile = arguments.profile or (paper.PROFILE if preset else TABLETOP)
+    if not arguments.prompts and arguments.profile == paper.PROFILE:
+        raise InvalidInput(
+            "the paper's captions were not published: name a file of your own with --prompts "
+            "(docs/benchmark.md says what it holds), or try the preset on the bundled models with "
+            "--profile tabletop"
+        )
+    arguments.prompts = arguments.prompts or TABLETOP
+    arguments.arms = arguments.arms or (",".join(paper.ARMS) if preset else ARMS)
+    if preset and arguments.budget is None:
+        arguments.budget = paper.BUDGET
+
+
+def _prompts(arguments: argparse.Namespace) -> list[Prompt]:
+    """The prompts that are asked for; the preset takes as many as the paper, or all where there are fewer."""
+    from flows.benchmark import paper
+    from flows.benchmark.prompts import read_prompts
+
+    if arguments.preset and arguments.n is None:
+        return read_prompts(arguments.prompts, min(paper.PROMPTS, len(read_prompts(arguments.prompts))))
+    return read_prompts(arguments.prompts, arguments.n)
 
 
 def _plan(arguments: argparse.Namespace) -> tuple[Plan, dict[str, Any]]:
     """What is asked for, checked."""
     from flows.benchmark import arms
     from flows.benchmark.cases import SEED
-    from flows.benchmark.prompts import read_prompts
     from flows.benchmark.running import Plan
     from flows.jobs.regeneration import check_count
     from flows.pages.report import installed_versions
     from flows.profiles.loading import load_profile
 
     profile = load_profile(arguments.profile)
+    prompts = tuple(_prompts(arguments))
     names = None if arguments.arms == "all" else [word.strip() for word in arguments.arms.split(",")]
-    chosen = tuple(one.name for one in arms.chosen(names))
+    pictured = any(prompt.image for prompt in prompts)
+    chosen = tuple(one.name for one in arms.chosen(names) if names or pictured or not one.pictured)
     budget = check_count("budget", arguments.budget, MAX_BUDGET) or profile.loop.rounds
     seeds = check_count("seeds", arguments.seeds, MAX_SEEDS) or 1
     seed = SEED if arguments.seed is None else arguments.seed
     if not 0 <= seed <= MAX_SEED - seeds:
         raise InvalidInput(f"--seed is {seed}: choose a number from 0 to {MAX_SEED - seeds}")
-    prompts = tuple(read_prompts(arguments.prompts, arguments.n))
     facts = {
         "profile": profile.name,
-        "source": arguments.prompts,
+        "source": Path(arguments.prompts).name or arguments.prompts,
+        **({"preset": arguments.preset} if arguments.preset else {}),
         "budget": budget,
         "seeds": seeds,
         "seed": seed,
         "versions": installed_versions(),
     }
-    return Plan(arguments.profile, prompts, chosen, budget, seeds, seed), facts
+    # Whoever takes part may stand in another folder.
+    own = arguments.profile.endswith(".toml")
+    where = str(Path(arguments.profile).expanduser().resolve()) if own else arguments.profile
+    return Plan(where, prompts, chosen, budget, seeds, seed), facts
 
 
 def _present(done: Reported, as_json: bool) -> int:
     """What answers the question; the files have the rest."""
     from flows.benchmark.results import to_json
-    from flows.benchmark.tables import brief
-    from flows.terminal.evaluating import print_table
+    from flows.benchmark.tables import brief, caution
+    from flows.terminal.benchmarking import print_tables
+    from flows.terminal.console import note
 
     if as_json:
         said = {**to_json(done.figures.results), "comparisons": done.comparisons, "files": done.files}
         print(json.dumps(said, ensure_ascii=False))
         return 0
-    for titled in brief(done.figures):
-        print_table(titled.title, titled.table.head, titled.table.lines)
+    print_tables(brief(done.figures))
     print(done.verdict)
-    for name, path in done.files.items():
-        print(f"{name}: {path}")
+    if few := caution(done.figures.results):
+        note(few)
+    _print_files(done.files)
     return 0
+
+
+def _print_files(files: Mapping[str, str]) -> None:
+    """The page comes last, where `report: PATH` is looked for."""
+    for name, path in files.items():
+        print(f"{name}: {path}")
 
 
 def _interrupted(words: Sequence[str]) -> int:

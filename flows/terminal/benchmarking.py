@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from controller.steps import StepStarted
+from flows.benchmark.tables import Titled
 from flows.terminal.console import err
+from flows.terminal.evaluating import print_table
 from flows.terminal.wording import step_words
+
+HARD_SPACE = "\N{NO-BREAK SPACE}"
 
 
 class BenchmarkProgress:
@@ -62,3 +66,23 @@ class BenchmarkProgress:
         """The bar is on the terminal as long as this lasts."""
         with self._bar:
             yield self
+
+
+def print_tables(tables: Sequence[Titled]) -> None:
+    """Tables on stdout. In a narrow terminal a cell breaks before its interval and nowhere else; an arm is
+    named in the first of its rows."""
+    for titled in tables:
+        above: Sequence[str] = ("",)
+        lines = []
+        for line in titled.table.lines:
+            first = "" if line[0] == above[0] else line[0]
+            lines.append((first, *(_unbroken(cell) for cell in line[1:])))
+            above = line
+        print_table(titled.title, titled.table.head, lines)
+
+
+def _unbroken(cell: str) -> str:
+    value, bracket, interval = cell.rpartition(" [")
+    if not bracket:
+        return cell
+    return f"{value.replace(' ', HARD_SPACE)} [{interval.replace(' ', HARD_SPACE)}"

@@ -156,10 +156,10 @@ def prompts(n: int) -> tuple[Prompt, ...]:
 
 
 def plan(profile: Path, n: int, arms: tuple[str, ...] = (), seeds: int = 1, budget: int = 3) -> running.Plan:
-    """All arms but the oracle, which needs the judge, unless named."""
+    """All arms but the oracle, which needs the judge, and those that need pictures, unless named."""
     from flows.benchmark.arms import ARMS
 
-    chosen = arms or tuple(name for name in ARMS if name != "oracle")
+    chosen = arms or tuple(one.name for one in ARMS.values() if one.fair and not one.pictured)
     return running.Plan(str(profile), prompts(n), chosen, budget, seeds)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,15 @@ def world(monkeypatch) -> World:
     made = World()
     made.patch(monkeypatch)
     return made
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser without a window; CHROMIUM names it where it is not found."""
+    from playwright.sync_api import sync_playwright
+
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()

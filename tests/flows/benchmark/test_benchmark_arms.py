@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_world import PROFILE, Painter, World, benchmark, numbers, plan
+from benchmark_world import PROFILE, SQUARES, Painter, World, benchmark, numbers, plan
+from PIL import Image as Pillow
+from red_squares import picture
 
 from contracts.errors import InvalidInput
 from contracts.records import GenerationRequest
@@ -196,3 +200,38 @@ def test_prices_are_means_over_all_parts() -> None:
 
     parts = [{"paint": Timing(3.0, 2)}, {"paint": Timing(1.0, 2), "look": Timing(1.0, 1)}]
     assert prices(parts) == {"paint": 1.0, "look": 1.0}
+
+
+def test_pictures_that_prompts_bring_along_are_repaired(world, profile, tmp_path) -> None:
+    asked = with_pictures(plan(profile, 3, ("one-shot", "given", "given-inpainting")), tmp_path)
+    results = benchmark(asked)
+    assert [arm.name for arm in results.ran] == ["one-shot", "given", "given-inpainting"]
+    at = final(results)
+    before, after = (
+        grid(results, name, "artifact-free area", at).mean() for name in ("given", "given-inpainting")
+    )
+    assert after > before
+    for row, repaired in zip(results.trails["given"], results.trails["given-inpainting"], strict=True):
+        assert row[0].end.spent.calls == 0
+        assert repaired[0].stands[0].picture == row[0].end.picture
+        assert repaired[0].within(3).spent.calls <= 3
+
+
+def test_without_a_picture_for_each_prompt_nothing_is_repaired(world, profile, tmp_path) -> None:
+    asked = with_pictures(plan(profile, 3, ("one-shot", "given")), tmp_path)
+    one_less = (*asked.prompts[:2], replace(asked.prompts[2], image=""))
+    _, said = running.prepare(replace(asked, prompts=one_less))
+    assert "column 'image'" in (said[1].problem or "") and said[0].problem is None
+
+
+def with_pictures(asked: running.Plan, folder: Path) -> running.Plan:
+    """The plan, each prompt with a picture of two red squares."""
+    path = folder / "given.png"
+    Pillow.fromarray(picture(*SQUARES[:2])).save(path)
+    return replace(asked, prompts=tuple(replace(prompt, image=str(path)) for prompt in asked.prompts))
+
+
+def test_results_say_what_they_were_made_with(results) -> None:
+    models = results.facts["models"]
+    assert models["generator"]["name"] == "squares" and models["generator"]["batch"] == 4
+    assert {"defender", "inpainter", "modifier", "measure report", "measure taste"} <= set(models)

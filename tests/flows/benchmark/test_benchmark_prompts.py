@@ -76,6 +76,16 @@ def test_what_cannot_be_used_is_refused_with_its_place(tmp_path, name, content, 
         read_prompts(written(tmp_path, name, content))
 
 
+def test_a_prompt_can_bring_a_picture_along(tmp_path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(b"")
+    table = written(tmp_path, "a.csv", "prompt,image\na red cone,pictures/a.png\na blue ball,\n")
+    assert [p.image for p in read_prompts(table)] == [str(tmp_path / "pictures" / "a.png"), ""]
+    lines = written(tmp_path, "a.jsonl", '{"prompt": "a red cone", "image": "pictures/b.png"}')
+    with pytest.raises(InvalidInput, match="line 1: there is no picture pictures/b.png"):
+        read_prompts(lines)
+
+
 @pytest.mark.parametrize(
     ("n", "message"), [(0, "choose 1 or more"), (401, "holds 400 prompts"), (-3, "1 or m")]
 )
