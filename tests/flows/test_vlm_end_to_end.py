@@ -1,6 +1,7 @@
 """The command with a vision model as the defender, over a real HTTP server and a small SAM."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +70,28 @@ def test_a_model_that_does_not_answer_is_one_line_and_no_clean_picture(
         assert main(["diagnose", picture, "--profile", profile, "--out", str(tmp_path / "out")]) == 1
         captured = capsys.readouterr()
         assert captured.err.count("\n") == 1 and told in captured.err and "no artifacts" not in captured.out
+
+
+def test_a_spent_budget_ends_the_run_which_goes_on_with_a_larger_one(
+    scripted_server, profile, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("LEGION_HOME", str(tmp_path / "home"))
+    path = Path(profile)
+    first = path.read_text()
+    at = first.index("# The scorer that selects")
+    scripted_server.say(says(SHADOW))
+    words = ["regenerate", "a red cone", "--profile", profile, "--no-prefect", "--run-id", "spent"]
+    words += ["--rounds", "2", "--json", "--out", str(tmp_path / "out")]
+    path.write_text(f"{first[:at]}[defender.budget]\ncalls = 1\n\n{first[at:]}")
+    assert main(words) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "budget of 1 call is spent: raise [defender.budget] in the profile" in said
+    path.write_text(path.read_text().replace("calls = 1", "calls = 9"))
+    for cached in (assemble.regeneration_tools, assemble.defender):
+        cached.cache_clear()
+    assert main(words) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert len(run["rounds"]) == 2 and len(scripted_server.bodies) == 2, "a picture was looked at twice"
 
 
 def test_regenerate_works_with_a_vision_model(scripted_server, profile, tmp_path, capsys):
