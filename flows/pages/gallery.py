@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from PIL import Image as Pillow
+
 from contracts.records import Repair, Round, Run, Verdict
 from flows.files.output import ImageLoader, score_table
 from flows.files.pictures import marked, shown, thumbnail_uri
@@ -30,6 +32,8 @@ from flows.terminal.wording import (
 
 REPAIR_HEADER = "| round | region | found | told | verdict |\n| --- | --- | --- | --- | --- |"
 THUMBNAIL_CHARACTERS = 64 * 1024
+ASKED_PIXELS = 176
+"""Of the longer side, in a form: two of them fit beside each other."""
 PAGE_CHARACTERS = 1024 * 1024
 """Of all small pictures together: a page that is larger takes a browser too long."""
 
@@ -88,19 +92,42 @@ def gallery(run: Run, load_image: ImageLoader, links: Links | None = None) -> st
 
 
 def round_page(run: Run, proposed: Verdict, load_image: ImageLoader, links: Links | None = None) -> str:
-    """The last round for a person who is asked about it, with the gate's proposal."""
+    """The last round for a person who is asked about it, with the gate's proposal. Its pictures come first:
+    a form leaves little room above its fields."""
     links, item = links or Links(), run.rounds[-1]
+    findings = item.diagnosis.findings if item.diagnosis else ()
+    image = load_image(item.image or "")
+    pictures = [
+        ("the picture", shown(image)),
+        *([("what was found", marked(image, findings))] if findings else []),
+    ]
     if run.kind == "inpainting":
-        lines = [*_before_and_after(run, load_image, links), *_repair_table([item])]
-        heading = f"### {plain(title_of(run))}, round {item.index}"
+        if run.result is not None:
+            pictures.append(("after the repairs", shown(load_image(run.result))))
+        lines = _repair_table([item])
     else:
         before = run.rounds[-2].prompt if len(run.rounds) > 1 else run.prompt
-        _, *lines = _round(run, item, before, load_image, links, THUMBNAIL_CHARACTERS)
-        lines.pop()  # the verdict is not kept yet
-        heading = f"### {plain(run.prompt)}, round {item.index}"
+        lines = _facts(item, before)
     end = f" The run would end here: {plain(proposed.stop)}." if proposed.stop else ""
     gate = f"**The gate would {'accept' if proposed.accepted else 'reject'}** this round: "
-    return "\n".join([heading, "", *lines, "", gate + plain(proposed.reason) + "." + end])
+    full = links.picture(item.image or "")
+    return "\n".join(
+        [
+            " ".join(f"![{words}]({_smaller(picture)})" for words, picture in pictures),
+            "",
+            f"**{plain(title_of(run))}, round {item.index}**{f' · [full size]({full})' if full else ''}",
+            "",
+            gate + plain(proposed.reason) + "." + end,
+            "",
+            *lines,
+        ]
+    )
+
+
+def _smaller(picture: Pillow.Image) -> str:
+    small = picture.copy()
+    small.thumbnail((ASKED_PIXELS, ASKED_PIXELS), Pillow.Resampling.LANCZOS)
+    return thumbnail_uri(small)
 
 
 def score_rows(run: Run) -> list[dict[str, Any]]:
@@ -208,17 +235,23 @@ def _round(
     if findings:
         overlay = thumbnail_uri(marked(load_image(item.image), findings), limit)
         pictures.append(("what was found", overlay, links.marked(run.run_id, item.index)))
-    scores = ", ".join(f"{plain(name)} {value:.3f}" for name, value in score_table(item).items())
     return [
         f"### Round {item.index}: {words}",
         "",
         *picture_row(*pictures),
         "",
+        *_facts(item, before),
+        f"- **Verdict:** {plain(f'{words}: {reason_words(item)}')}",
+        *([f"- **Asked:** {plain(review_words(item))}"] if item.review else []),
+    ]
+
+
+def _facts(item: Round, before: str) -> list[str]:
+    scores = ", ".join(f"{plain(name)} {value:.3f}" for name, value in score_table(item).items())
+    return [
         f"- **Prompt:** {difference_words(before, item.prompt)}",
         f"- **Found:** {_findings(item)}",
         f"- **Scores:** {scores or 'none yet'}",
-        f"- **Verdict:** {plain(f'{words}: {reason_words(item)}')}",
-        *([f"- **Asked:** {plain(review_words(item))}"] if item.review else []),
     ]
 
 

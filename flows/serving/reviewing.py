@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any, Literal
+from copy import copy
+from typing import Any, Literal, cast
 
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
@@ -19,7 +20,7 @@ from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from prefect.states import Running
-from pydantic import Field
+from pydantic import Field, create_model
 
 from contracts.protocols import MemoryBank
 from contracts.records import Review, ReviewDecision, Run, Verdict
@@ -102,10 +103,9 @@ def ask_on_page(approval: Approval, bank: MemoryBank, say: Callable[[str], None]
 
     def ask(run: Run, proposed: Verdict, problem: str) -> Review | None:
         index, title = run.rounds[-1].index, clipped(title_of(run), 60)
-        form = RepairDecision if run.kind == "inpainting" else RoundDecision
         page = round_page(run, proposed, bank.image, links)
         description = f"**That cannot be used: {plain(problem)}**\n\n{page}" if problem else page
-        filled: Any = form.with_initial_data(description=description, next_prompt=run.rounds[-1].prompt)
+        filled = _form(run).with_initial_data(description=description)
         log.info("Round %d of %s waits up to %g minutes for a decision.", index, title, approval.minutes)
         if say is not None:
             say(f"round {index} of {title} waits for a decision: {page_of_this_run()}")
@@ -125,6 +125,15 @@ def ask_on_page(approval: Approval, bank: MemoryBank, say: Callable[[str], None]
         return review
 
     return ask
+
+
+def _form(run: Run) -> type[RoundDecision]:
+    """The form for a run's last round, its prompt filled in."""
+    base = RepairDecision if run.kind == "inpainting" else RoundDecision
+    prompt = copy(base.model_fields["next_prompt"])
+    prompt.default = run.rounds[-1].prompt
+    made: Any = create_model(base.__name__, __base__=base, next_prompt=(str, prompt))
+    return cast(type[RoundDecision], made)
 
 
 def page_of_this_run() -> str:

@@ -256,6 +256,7 @@ def test_the_page_of_a_round_shows_it_with_the_gates_proposal(shelf) -> None:
     assert page.count("(data:image/jpeg") == 2
     assert "**The gate would reject** this round: worse. The run would end here: patience." in page
     assert "a red cone, **natural shadow**" in page and "Verdict" not in page
+    assert page.startswith("![the picture](data:image/jpeg")
 
 
 def test_recorded_answers_are_given_again(shelf) -> None:

@@ -1,0 +1,169 @@
+"""What people do in a browser: start a run by a form, approve it, look at it, cancel it, take it up again.
+
+`make test-browser` runs it. With LEGION_SCREENSHOTS naming a folder it makes the pictures of docs/ui.md:
+
+    LEGION_SCREENSHOTS=docs/pictures make test-browser
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+from studio import PATIENCE, Shots, Studio, browser_page, choose, field, sizes, studio, write
+
+from memory_bank import open_memory_bank
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(3 * PATIENCE)]
+
+PROMPT = "a red cone on a wooden table"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory) -> Iterator[Studio]:
+    with studio(tmp_path_factory.mktemp("studio")) as found:
+        yield found
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with browser_page() as found:
+        yield found
+
+
+@pytest.fixture
+def shots() -> Shots:
+    return Shots(os.environ.get("LEGION_SCREENSHOTS"))
+
+
+@pytest.fixture
+def bank(running, monkeypatch):
+    monkeypatch.setenv("LEGION_HOME", str(running.log.parent / "home"))
+    kept = open_memory_bank()
+    yield kept
+    kept.close()
+
+
+def open_form(page: Page, running: Studio, name: str) -> None:
+    page.goto(f"{running.prefect}/deployments/deployment/{running.deployment(name)}/run")
+
+
+def submitted(page: Page, running: Studio) -> str:
+    """Press the form's button; the id of the flow run that it starts."""
+    with page.expect_response(re.compile("/create_flow_run$")) as answer:
+        page.get_by_role("button", name="Submit").click()
+    return answer.value.json()["id"]
+
+
+def open_question(page: Page, running: Studio, flow_run: str) -> None:
+    """The dialog of a paused run, once its form is there."""
+    page.goto(f"{running.prefect}/runs/flow-run/{flow_run}")
+    running.until_asked(flow_run)
+    page.get_by_role("button", name="Resume").first.click()
+    field(page, "Your name").wait_for()
+
+
+def answer(page: Page, decision: str, **typed: str) -> None:
+    for title, text in typed.items():
+        write(page, title.replace("_", " ").capitalize(), text)
+    choose(page, "Decision", decision)
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with page.expect_response(re.compile("/resume$")) as answered:
+            page.get_by_role("dialog").get_by_role("button", name="Submit").click()
+        if answered.value.ok:
+            return
+        # A SQLite server under load refuses with 503, and the dialog stays: a person presses again.
+        assert time.monotonic() < deadline, answered.value.text()
+
+
+def test_a_run_from_its_form_to_its_gallery(running, page, shots, bank) -> None:
+    # The form says what is out of range, where it was typed.
+    open_form(page, running, "regenerate")
+    write(page, "Prompt", PROMPT)
+    write(page, "Rounds", "99")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_text("99 is greater than the maximum of 50")).to_be_visible()
+    write(page, "Rounds", "2")
+    write(page, "Seed", "7")
+    shots.take(page, "ui-form")
+    choose(page, "Ask for approval", "each-round")
+    flow_run = submitted(page, running)
+
+    # The run waits for a person, who sees the picture.
+    assert running.until(flow_run, "PAUSED") == "PAUSED"
+    open_question(page, running, flow_run)
+    assert all(sizes(page, "data:image")) and sizes(page, "data:image")
+    shots.take(page, "ui-question")
+    answer(page, "reject", your_name="Ada", note="too plain")
+    running.until_asked(flow_run, asked=2)
+    open_question(page, running, flow_run)
+    answer(page, "accept", your_name="Ada")
+    running.until(flow_run, "COMPLETED")
+
+    # The decision is kept, and the page shows the pictures.
+    page.goto(f"{running.prefect}/runs/flow-run/{flow_run}")
+    expect(page.get_by_text("Completed").first).to_be_visible()
+    expect(page.get_by_text(f"regenerate · {PROMPT}").first).to_be_visible()
+    shots.take(page, "ui-run")
+    (kept,) = bank.runs(10)
+    assert [(r.review.decision, r.review.who) for r in kept.rounds] == [("reject", "Ada"), ("accept", "Ada")]
+    assert not kept.rounds[0].verdict.accepted and kept.rounds[1].verdict.accepted
+    gallery = running.artifact(flow_run, "gallery-")
+    address = f"{running.prefect}/artifacts/artifact/{gallery['id']}"
+    page.goto(address)
+    expect(page.get_by_text("rejected by Ada").first).to_be_visible()
+    assert len(sizes(page, "data:image")) >= 2 and all(sizes(page, "data:image"))
+    assert sizes(page, running.images) == [210]
+    shots.take(page, "ui-gallery")
+    assert running.artifact(flow_run, "scores-")["type"] == "table"
+
+    # Whose browser does not reach the pictures is told so.
+    page.route(f"{running.images}/**", lambda route: route.abort())
+    page.goto(address)
+    told = page.get_by_alt_text(re.compile("cannot be reached from this browser"))
+    expect(told).to_be_visible()
+    page.unroute_all()
+
+    # The pictures' own page and the report.
+    page.goto(running.images)
+    assert all(sizes(page, running.images)) and sizes(page, running.images)
+    page.get_by_text(PROMPT).click()
+    expect(page.get_by_text("rejected by Ada").first).to_be_visible()
+    assert all(sizes(page, "data:image"))
+    shots.take(page, "ui-report")
+
+
+def test_a_cancelled_run_keeps_its_round_and_goes_on(running, page, shots, bank) -> None:
+    form = {"prompt": "a blue ball on a grey table", "rounds": 1, "run_id": "stopped"}
+    flow_run = running.submit("regenerate", {**form, "approval": {"review": "final"}})
+    running.until(flow_run, "PAUSED")
+    page.goto(f"{running.prefect}/runs/flow-run/{flow_run}")
+    page.get_by_role("button", name="Cancel").first.click()
+    page.get_by_role("button", name="Cancel").last.click()
+    running.until(flow_run, "CANCELLED")
+    before = bank.load("stopped")
+    assert before.rounds[0].image and before.rounds[0].verdict is None
+
+    again = running.submit("regenerate", form)
+    running.until(again, "COMPLETED")
+    after = bank.load("stopped")
+    assert after.status == "finished" and after.rounds[0].image == before.rounds[0].image
+    assert after.rounds[0].seconds["paint"] == before.rounds[0].seconds["paint"]
+
+
+def test_what_the_forms_refuse(running) -> None:
+    path = f"{running.prefect}/api/deployments/{running.deployment('regenerate')}/create_flow_run"
+    for wrong in ({"prompt": "a cone", "rounds": 99}, {"prompt": ""}, {"prompt": "a cone", "color": "red"}):
+        answer = httpx.post(path, json={"parameters": {"form": wrong}}, timeout=60)
+        assert answer.status_code == 409 and "Validation failed" in answer.text
+    (running.log.parent / "pictures" / "notes.png").write_text("no picture at all")
+    for named, problem in (("../ui.log", "is not below"), ("notes.png", "notes.png")):
+        flow_run = running.submit("inpaint", {"picture": named})
+        running.until(flow_run, "FAILED")
+        assert problem in running.api(f"flow_runs/{flow_run}")["state"]["message"]
