@@ -108,10 +108,11 @@ def with_prefect(run_id: str, made: RegenerationTools, listen: Callable[[Any], N
 
     prepare_prefect()
     import flows.tools
+    from flows.jobs.approval import Audience
     from flows.regeneration import regenerate_with_prefect
 
     flows.tools.regeneration_tools = lambda _job: made  # type: ignore[assignment]
-    regenerate_with_prefect(job(run_id), listen)
+    regenerate_with_prefect(job(run_id), Audience(listen))
 
 
 WAYS = {"plain": plain, "prefect": with_prefect}
