@@ -33,6 +33,7 @@ from contracts.records import (
     Score,
     Symptom,
     Trial,
+    Usage,
     Verdict,
 )
 
@@ -192,6 +193,7 @@ class MemoryBank(Protocol):
         prompt: str,
         seconds: float,
         answers: Sequence[Answer] = (),
+        usage: Usage | None = None,
     ) -> None: ...
 
     def commit_painting(

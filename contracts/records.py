@@ -311,6 +311,8 @@ class Repair:
     """sha256 digest of the whole picture with the repair; None if it was rolled back."""
     answers: tuple[Answer, ...] = ()
     """Words of the prompt that answer the region's findings."""
+    usage: Usage = Usage()
+    """What a language model took to write the prompt."""
 
 
 @dataclass(frozen=True, eq=False)

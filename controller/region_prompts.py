@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from contracts.protocols import PromptModifier
-from contracts.records import Finding, Lesson, RegionPlan, Revision, RevisionRequest
+from contracts.records import Finding, Lesson, RegionPlan, Revision, RevisionRequest, Usage
 from controller.gate import weight
 from prompts.words import load_words
 
@@ -43,22 +43,29 @@ def region_prompts(
     earlier: Sequence[Sequence[str]] | None = None,
     quality: str = "",
     lessons: Sequence[Sequence[Lesson]] | None = None,
+    spent: Sequence[Usage] | None = None,
 ) -> list[Revision]:
     """One prompt per region, in order; `scenes` holds the scene of each region's picture, and `quality` words
     that every region is painted with.
 
     `earlier` holds, per region, the prompts of its tries so far, oldest first: the next try builds on the
-    last. `lessons` holds, per region, what is known of such flaws. A region without findings (a person drew
-    it) gets the scene alone. Raises what the modifier raises.
+    last. `lessons` holds, per region, what is known of such flaws, `spent` what its run took so far. A
+    region without findings (a person drew it) gets the scene alone. Raises what the modifier raises.
     """
     tried = [()] * len(regions) if earlier is None else earlier
     taught = [()] * len(regions) if lessons is None else lessons
+    taken = [Usage()] * len(regions) if spent is None else spent
     wanted = [f"{scene}, {quality}" if quality else scene for scene in scenes]
     requests = [
         RevisionRequest(
-            scene, prompts[-1] if prompts else scene, region.findings, tuple(prompts), lessons=tuple(known)
+            scene,
+            prompts[-1] if prompts else scene,
+            region.findings,
+            tuple(prompts),
+            lessons=tuple(known),
+            spent=so_far,
         )
-        for scene, region, prompts, known in zip(wanted, regions, tried, taught, strict=True)
+        for scene, region, prompts, known, so_far in zip(wanted, regions, tried, taught, taken, strict=True)
     ]
     return modifier.revise(requests)
 

@@ -206,13 +206,16 @@ class Committing(Holding):
         prompt: str,
         seconds: float,
         answers: Sequence[Answer] = (),
+        usage: Usage | None = None,
     ) -> None:
-        """Store what the painter is told about a region, and what is new in it. Raises AlreadyCommitted."""
+        """Store what the painter is told about a region, what is new in it, and what it took. Raises
+        AlreadyCommitted."""
         check_text(prompt, "region's prompt")
 
         def rows(session: Session, run: RunRow) -> None:
             row = region_row(session, run, index, region)
             row.prompt, row.answers = prompt, _answer_values(answers)
+            row.usage = asdict(usage) if usage and usage.calls else None
 
         self._commit(run_id, index, "prompt", seconds, rows, region)
 

@@ -220,6 +220,7 @@ def _repair(row: RegionRow, arrays: Arrays) -> Repair:
         row.chosen,
         row.picture,
         _answers(row.answers),
+        Usage(**(row.usage or {})),
     )
 
 

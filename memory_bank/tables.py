@@ -186,6 +186,8 @@ class RegionRow(Base):
     gain: Mapped[float]
     prompt: Mapped[str | None] = mapped_column(Text)
     answers: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
+    usage: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What a language model took to write the prompt; none if it was not asked."""
     accepted: Mapped[bool | None]
     reason: Mapped[str] = mapped_column(Text, default="")
     chosen: Mapped[int | None]

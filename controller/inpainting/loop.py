@@ -224,23 +224,32 @@ class _Loop:
         return plan_round(state.case, self.tools, settings, index, diagnosis, state.attempts, state.open_mask)
 
     def _prompt(self, chunk: Sequence[Spot]) -> Iterator[Spot]:
+        """A run's regions one after the other, so that each knows what those before it took of the budget."""
+        for wave in waves(chunk):
+            yield from self._prompt_each(wave)
+
+    def _prompt_each(self, chunk: Sequence[Spot]) -> Iterator[Spot]:
+        """Prompts for regions of different runs."""
         tool = self.tools.modifier
         scenes = [spot.state.told or spot.state.scene for spot in chunk]
         plans = [spot.repair.plan for spot in chunk]
         earlier = [spot.state.earlier_prompts(plan.core) for spot, plan in zip(chunk, plans, strict=True)]
         lessons = [self._lessons(spot) for spot in chunk]
+        spent = [spot.state.spent for spot in chunk]
         quality = self.settings.quality
         revisions, seconds = timed(
-            tool.name, len(chunk), lambda: region_prompts(scenes, plans, tool, earlier, quality, lessons)
+            tool.name,
+            len(chunk),
+            lambda: region_prompts(scenes, plans, tool, earlier, quality, lessons, spent),
         )
         for spot, revision in zip(chunk, revisions, strict=True):
             prompt = usable_prompt(tool.name, revision.prompt)
             state = spot.state
-            answers = revision.answers
+            answers, usage = revision.answers, revision.usage
             self.bank.commit_region_prompt(
-                state.run_id, state.last.index, spot.region, prompt, seconds, answers
+                state.run_id, state.last.index, spot.region, prompt, seconds, answers, usage
             )
-            state.update_repair(spot.region, prompt=prompt, answers=answers)
+            state.update_repair(spot.region, prompt=prompt, answers=answers, usage=usage)
             yield spot
 
     def _lessons(self, spot: Spot) -> tuple[Lesson, ...]:

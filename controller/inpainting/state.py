@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from contracts.records import Answer, Candidate, Diagnosis, Mask, Repair, Round, Run, Score
+from contracts.records import Answer, Candidate, Diagnosis, Mask, Repair, Round, Run, Score, Usage
 from contracts.seeds import picture_seed
 from controller import masks
 from controller.inpainting.parts import InpaintingCase
@@ -100,6 +100,11 @@ class State:
     def earlier_answers(self, core: Mask) -> list[Answer]:
         """What of it was to answer a finding."""
         return [answer for repair in self._earlier(core) for answer in repair.answers]
+
+    @property
+    def spent(self) -> Usage:
+        """What a language model took for all regions so far."""
+        return sum((repair.usage for item in self.rounds for repair in item.repairs or ()), Usage())
 
     def _earlier(self, core: Mask, since: int = 0) -> list[Repair]:
         """This place in earlier rounds."""

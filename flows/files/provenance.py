@@ -215,6 +215,7 @@ def _repair(repair: Repair) -> dict[str, Any]:
         "chosen": repair.chosen,
         "picture": repair.picture,
         "answers": [asdict(answer) for answer in repair.answers],
+        "usage": asdict(repair.usage),
     }
 
 

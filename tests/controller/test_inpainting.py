@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from counting import Counting
 from inpainting_samples import CASES, SHAPE, bank_at, contents, differing, inpainting_tools, settings
 from red_squares import GRAY, SIDE, GrayPainter, GrayTaste, SquareDefender, flawed, picture
 from region_samples import rectangle
 
 from contracts.errors import InvalidInput, ModelError, SettingsChanged
-from contracts.records import Diagnosis, Score
+from contracts.records import Diagnosis, Revision, Score, Usage
 from controller.compositing import outside_digest
 from controller.gate import NO_ARTIFACTS, ROUND_LIMIT
 from controller.inpainting import (
@@ -587,3 +588,26 @@ def test_a_missing_score_stops_the_run_and_accepts_nothing(bank):
         one(bank, tools=inpainting_tools(selection_scorer=Broken()))
     run = bank.load("one")
     assert run.status == "interrupted" and np.array_equal(bank.image(run.result), CASES[0].image)
+
+
+class Paid(Counting):
+    """Every answer takes a call, and what was spent before is remembered."""
+
+    def __init__(self):
+        super().__init__("paid")
+        self.spent = []
+
+    def revise(self, requests):
+        self.spent.append([request.spent.calls for request in requests])
+        return [Revision(f"{r.current_prompt}, better", usage=Usage(1, 10, 5, 0.5)) for r in requests]
+
+
+def test_each_region_knows_what_the_run_has_spent_so_far(bank):
+    modifier = Paid()
+    tools = inpainting_tools(inpainter=GrayPainter(failures=256), modifier=modifier)
+    run, other = inpaint([CASES[0], CASES[1]], tools, bank, settings(rounds=2))
+    kept = [bank.load(x.run_id) for x in (run, other)]
+    taken = [[repair.usage.calls for item in x.rounds for repair in item.repairs or ()] for x in kept]
+    assert [repair for one in taken for repair in one] == [1] * sum(map(len, taken)) and len(taken[0]) > 1
+    told = [calls for turn in modifier.spent for calls in turn]
+    assert sorted(told) == sorted(number for one in taken for number in range(len(one)))

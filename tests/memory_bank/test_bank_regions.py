@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from contracts.errors import AlreadyCommitted, InvalidInput, MemoryBankError, ModelError
-from contracts.records import Box, Candidate, Diagnosis, Finding, LeftOut, RegionPlan, Repair, Score
+from contracts.records import Box, Candidate, Diagnosis, Finding, LeftOut, RegionPlan, Repair, Score, Usage
 
 BEGIN = {"kind": "inpainting", "prompt": "", "seed": 7, "settings": {"rounds": 2}}
 SHAPE = (6, 8)
@@ -65,7 +65,8 @@ def test_a_round_of_regions_comes_back_as_it_was(bank):
     held = begun(bank)
     other = replace(PLAN, findings=(), crop=Box(1, 0, 8, 6), gain=0.0)
     bank.commit_plan("r", 1, [PLAN, other], [LEFT])
-    bank.commit_region_prompt("r", 1, 1, "a red cone, perfect shape", 0.5)
+    taken = Usage(calls=2, input_tokens=1_200, output_tokens=90, usd=0.00048)
+    bank.commit_region_prompt("r", 1, 1, "a red cone, perfect shape", 0.5, usage=taken)
     crop = np.full((4, 5, 3), 9, np.uint8)
     painted = bank.commit_painting("r", 1, 1, 1, crop, LOOK.seed, 1.5)
     bank.commit_painting("r", 1, 1, 2, crop + 1, 5, 1.25)
@@ -81,6 +82,7 @@ def test_a_round_of_regions_comes_back_as_it_was(bank):
     assert (first.prompt, first.accepted, first.reason, first.chosen) == (
         "a red cone, perfect shape", True, "fine", 1,
     )  # fmt: skip
+    assert (first.usage, second.usage) == (taken, Usage())
     assert (second.prompt, second.accepted, second.chosen, second.picture) == (None, False, None, None)
     assert same(first.candidates[0], replace(LOOK, painted=painted))
     assert (first.candidates[1].seed, first.candidates[1].diagnosis, first.candidates[1].accepted) == (

@@ -34,6 +34,7 @@ NEW_COLUMNS = (
     ("runs", "earlier_settings"),
     ("revisions", "answers"),
     ("regions", "answers"),
+    ("regions", "usage"),
 )
 
 
