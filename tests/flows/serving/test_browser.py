@@ -145,7 +145,9 @@ def test_a_cancelled_run_keeps_its_round_and_goes_on(running, page, shots, bank)
     running.until(flow_run, "PAUSED")
     page.goto(f"{running.prefect}/runs/flow-run/{flow_run}")
     page.get_by_role("button", name="Cancel").first.click()
-    page.get_by_role("button", name="Cancel").last.click()
+    with page.expect_response(re.compile("/set_state$")) as answered:
+        page.get_by_role("dialog").get_by_role("button", name="Confirm").click()
+    assert answered.value.ok
     running.until(flow_run, "CANCELLED")
     before = bank.load("stopped")
     assert before.rounds[0].image and before.rounds[0].verdict is None
