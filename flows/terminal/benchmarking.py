@@ -12,11 +12,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from controller.steps import StepStarted
 from flows.benchmark.tables import Titled
-from flows.terminal.console import err
+from flows.terminal.console import err, out
 from flows.terminal.evaluating import print_table
 from flows.terminal.wording import step_words
-
-HARD_SPACE = "\N{NO-BREAK SPACE}"
 
 
 class BenchmarkProgress:
@@ -69,20 +67,23 @@ class BenchmarkProgress:
 
 
 def print_tables(tables: Sequence[Titled]) -> None:
-    """Tables on stdout. In a narrow terminal a cell breaks before its interval and nowhere else; an arm is
-    named in the first of its rows."""
+    """Tables on stdout; an arm is named in the first of its rows. Where a table is too wide for the terminal,
+    intervals go below their values."""
     for titled in tables:
-        above: Sequence[str] = ("",)
-        lines = []
-        for line in titled.table.lines:
-            first = "" if line[0] == above[0] else line[0]
-            lines.append((first, *(_unbroken(cell) for cell in line[1:])))
-            above = line
-        print_table(titled.title, titled.table.head, lines)
+        head, lines = titled.table.head, _named_once(titled.table.lines)
+        if _width([head, *lines]) > out().width:
+            lines = [[cell.replace(" [", "\n[") for cell in line] for line in lines]
+        print_table(titled.title, head, lines)
 
 
-def _unbroken(cell: str) -> str:
-    value, bracket, interval = cell.rpartition(" [")
-    if not bracket:
-        return cell
-    return f"{value.replace(' ', HARD_SPACE)} [{interval.replace(' ', HARD_SPACE)}"
+def _named_once(lines: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """The lines without first cells that repeat the one above."""
+    above = ["", *(line[0] for line in lines)]
+    return [
+        ("" if line[0] == before else line[0], *line[1:]) for before, line in zip(above, lines, strict=False)
+    ]
+
+
+def _width(lines: Sequence[Sequence[str]]) -> int:
+    """Columns that a table takes with its borders, no cell broken."""
+    return 1 + sum(3 + max(len(line[column]) for line in lines) for column in range(len(lines[0])))

@@ -12,9 +12,11 @@ import pytest
 from made_results import PICKED, SOUND, TASTE, load_image, made, noisy
 
 from contracts.errors import InvalidInput
+from defender.evaluation.tables import Table
 from flows.benchmark import figures, page, paper, results, tables
 from flows.benchmark.measuring import Measure
-from flows.benchmark.tables import Figures
+from flows.benchmark.tables import Figures, Titled
+from flows.terminal.benchmarking import print_tables
 
 GAINS = {"one-shot": 0.0, "best-of-n": 0.1, "regeneration": 0.3, "oracle": 0.4}
 
@@ -134,3 +136,16 @@ def test_the_papers_table_stands_beside_ours() -> None:
     assert their_repairs[5] == "+2.13 %" and our_repairs[2:] == ("–",) * 4
     assert "Beside the paper's table 4" in tables.markdown(Figures.of(measured))
     assert "Beside the paper" not in tables.markdown(Figures.of(made(values, measures=(hps,))))
+
+
+def test_intervals_go_below_their_values_where_a_table_is_too_wide(capsys) -> None:
+    narrow, wide = (
+        Titled("T", Table(("arm", *"x" * columns), tuple((a, *["1.0 [0.5, 1.5]"] * columns) for a in "aab")))
+        for columns in (2, 8)
+    )
+    print_tables([narrow])
+    assert capsys.readouterr().out.count("1.0 [0.5, 1.5]") == 6
+    print_tables([wide])
+    said = capsys.readouterr().out
+    assert "1.0 [" not in said and said.count("[0.5, 1.5]") == 24
+    assert sum("│ a " in line for line in said.splitlines()) == 1
