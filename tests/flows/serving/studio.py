@@ -144,6 +144,7 @@ def browser_page(width: int = SIZE["width"], height: int = SIZE["height"]) -> It
         )
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
         page.set_default_timeout(PATIENCE * 1000)
+        expect.set_options(timeout=PATIENCE * 1000)
         yield page
         browser.close()
 
@@ -172,6 +173,7 @@ def write(page: Page, title: str, text: str) -> None:
 
 def sizes(page: Page, kind: str) -> list[int]:
     """The natural widths of a page's pictures whose address begins with `kind`; 0 is a broken one."""
+    page.wait_for_function("() => [...document.images].every(i => i.complete)")
     return page.evaluate(
         "kind => [...document.images].filter(i => i.src.startsWith(kind)).map(i => i.naturalWidth)", kind
     )

@@ -88,7 +88,7 @@ def test_a_run_from_its_form_to_its_gallery(running, page, shots, bank) -> None:
     write(page, "Prompt", PROMPT)
     write(page, "Rounds", "99")
     page.get_by_role("button", name="Submit").click()
-    expect(page.get_by_text("99 is greater than the maximum of 50")).to_be_visible()
+    expect(page.get_by_text("99 is greater than the maximum of 50").first).to_be_visible()
     write(page, "Rounds", "2")
     write(page, "Seed", "7")
     shots.take(page, "ui-form")
