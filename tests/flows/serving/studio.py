@@ -26,7 +26,7 @@ ARGUMENTS = (
     "--disable-component-update --disable-sync"
 ).split()
 SIZE = {"width": 1200, "height": 1000}
-COLORS = 160
+COLORS = 256
 """Of a screenshot's palette: pages are few flat colors and small pictures."""
 
 
@@ -190,7 +190,7 @@ class Shots:
         if self._folder is None:
             return
         path = self._folder / f"{name}.png"
-        page.wait_for_timeout(500)
+        page.wait_for_timeout(3000)  # Prefect draws its pages after they are there
         page.screenshot(path=path)
         picture = Pillow.open(path).convert("RGB")
         picture.quantize(COLORS, dither=Pillow.Dither.NONE).save(path, optimize=True)
