@@ -29,9 +29,7 @@ def prepare_folder(path: Path) -> Path:
             pass
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InvalidInput(
-            f"cannot write to {path} ({reason.lower()}): choose another folder"
-        ) from error
+        raise InvalidInput(f"cannot write to {path} ({reason.lower()}): choose another folder") from error
     return path.resolve()
 
 

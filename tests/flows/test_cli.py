@@ -37,11 +37,11 @@ def test_regenerate_prints_the_one_object_of_its_contract(scripted, capsys) -> N
     first = run["rounds"][0]
     assert set(first) == {
         "index", "prompt", "seed", "image", "findings", "scores", "accepted", "reason",
-        "revision", "seconds",
+        "revision", "review", "seconds",
     }  # fmt: skip
     assert set(first["findings"][0]) == {"box", "mask", "phrase", "explanation", "category", "confidence"}
     assert set(first["scores"]) == {"preference", "clip"}
-    assert first["accepted"] is True and first["seconds"] >= 0
+    assert first["accepted"] is True and first["seconds"] >= 0 and first["review"] is None
     assert set(first["revision"]) == {"prompt", "addressed", "reason", "usage", "answers"}
     assert first["revision"]["prompt"] == run["rounds"][1]["prompt"]
     assert set(run["best"]) == {"round", "image"}
