@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from prefect import flow, task, unmapped
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from contracts.errors import InvalidInput, LegionError, ModelError
@@ -61,7 +60,7 @@ def benchmark_with_prefect(
             ) from error
 
 
-def task_runner(name: str, workers: int) -> TaskRunner[PrefectFuture[Any]]:
+def task_runner(name: str, workers: int) -> TaskRunner[Any]:
     """What works on shares: `workers` threads of this process, or as many processes of their own. Raises
     InvalidInput."""
     try:

@@ -196,16 +196,16 @@ def _together(
     values: dict[str, dict[str, Mapping[str, float]]] = {prompt.id: {} for prompt in plan.prompts}
     prompt_of = {case.key: case.prompt.id for case in cases}
     for part in parts:
-        for (key, picture), found in part.values.items():
-            values[prompt_of[key]][picture] = found
-    found, missing = _meters(plan.profile, plan.budget, tuple(prompt.text for prompt in plan.prompts))
+        for (key, picture), measured in part.values.items():
+            values[prompt_of[key]][picture] = measured
+    meters, missing = _meters(plan.profile, plan.budget, tuple(prompt.text for prompt in plan.prompts))
     return Results(
         facts={**facts, "models": models(plan)},
         prompts=plan.prompts,
         arms=tuple(said),
-        measures=tuple(meter.measure for meter in found),
+        measures=tuple(meter.measure for meter in meters),
         not_measured=missing,
-        bands=measuring.noise(toolbox(plan.profile, plan.budget), found, _sample(plan, trails)),
+        bands=measuring.noise(toolbox(plan.profile, plan.budget), meters, _sample(plan, trails)),
         trails=trails,
         values=values,
         seconds=prices(part.timing for part in parts),

@@ -5,7 +5,6 @@ Read off the memory bank's record of the run, so it is the same for a run that w
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias, get_args
@@ -122,7 +121,7 @@ def timing(runs: Iterable[Run]) -> dict[str, Timing]:
     A picture that two arms share was painted and looked at once, and all its records together hold the
     seconds of that one time.
     """
-    seconds: Counter[str] = Counter()
+    seconds = dict.fromkeys(WORK, 0.0)
     made: dict[str, set[object]] = {kind: set() for kind in WORK}
     for run in runs:
         for item in run.rounds:

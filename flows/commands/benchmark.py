@@ -172,9 +172,9 @@ def compare_two(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     first, second = (str(place) for place in (arguments.first, arguments.second))
     with waiting("drawing the intervals"):
         compared = comparing.compare(load(arguments.first), load(arguments.second))
-    names = [_short(place) for place in (arguments.first, arguments.second)]
-    folder = prepare_folder(arguments.out or DEFAULT_OUT / f"benchmark-{'-'.join(names)}")
-    files = report_comparison(compared, *names, folder)
+    one, other = _short(arguments.first), _short(arguments.second)
+    folder = prepare_folder(arguments.out or DEFAULT_OUT / f"benchmark-{one}-{other}")
+    files = report_comparison(compared, one, other, folder)
     if arguments.json:
         values = {"first": first, "second": second, **comparing.to_json(compared), "files": files}
         print(json.dumps(values, ensure_ascii=False))

@@ -66,7 +66,7 @@ def test_every_part_reaches_its_loader_once(assemble, profile_file, monkeypatch)
     same = ("steps", "guidance_scale", "dtype", "batch_size", "variant", "offload", "quantize", "width")
     same += ("height", "max_sequence_length", "vae_tiling", "vae_slicing", "loras")
     options = {name: getattr(section, name) for name in same}
-    options |= {"device": profile.device, "shelf": assemble.SHELF}
+    options |= {"device": profile.device, "shelf": assemble.SHELF, "exact": None}
     scoring = {"device": profile.device, "dtype": "float32", "batch_size": 32}
     assert loaded == [
         ("generator", section.path, options),

@@ -156,7 +156,7 @@ def test_a_cancelled_run_keeps_its_round_and_goes_on(running, page, shots, bank)
     running.until(again, "COMPLETED")
     after = bank.load("stopped")
     assert after.status == "finished" and after.rounds[0].image == before.rounds[0].image
-    assert after.rounds[0].seconds["paint"] == before.rounds[0].seconds["paint"]
+    assert after.rounds[0].seconds["image"] == before.rounds[0].seconds["image"]
 
 
 def test_what_the_forms_refuse(running) -> None:
