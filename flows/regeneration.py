@@ -160,12 +160,12 @@ def run_as_task(name: str, run_name: str, work: Callable[[], None]) -> None:
     """Do one step as a Prefect task.
 
     The step keeps its result in the memory bank; the task returns nothing, caches nothing, and is tried again
-    only after a RemoteError.
+    only after a RemoteError. It has no tags: for each tag Prefect asks the server for a slot before the task
+    begins, and a busy SQLite makes it wait two seconds for the answer. The flow run has them.
     """
     step = task(
         name=name,
         task_run_name=lambda: run_name,
-        tags=["legion", name],
         retries=len(RETRY_DELAYS),
         retry_delay_seconds=list(RETRY_DELAYS),
         retry_condition_fn=worth_a_retry,

@@ -83,7 +83,6 @@ def task_runner(name: str, workers: int) -> TaskRunner[Any]:
 @task(
     name="share",
     task_run_name="share {number}",
-    tags=["legion", "benchmark"],
     retries=len(RETRY_DELAYS),
     retry_delay_seconds=list(RETRY_DELAYS),
     retry_condition_fn=worth_a_retry,

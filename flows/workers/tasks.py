@@ -86,7 +86,6 @@ def task_for(profile: str, part: str, work: Callable[[], None] = lambda: None) -
     return Task(
         named(work),  # type: ignore[arg-type]
         name=part,
-        tags=["legion", "model", f"profile:{profile}"],
         persist_result=True,  # as the worker will have it anyway
         cache_key_fn=lambda context, _parameters: str(context.task_run.id),
     )
