@@ -24,9 +24,9 @@ RULES = RuleBasedModifier(load_lexicon("tabletop"))
 BY_RULE = f"{CONE}, natural shadow"
 
 
-def modifier(server, rules=RULES, environ=None, unknown=lambda _: (), attempts=2, **settings):
+def modifier(server, rules=RULES, environ=None, unknown=lambda _: (), attempts=2, timeout=60.0, **settings):
     sender = Server(
-        ServerSettings(server.url, timeout=0.5, attempts=attempts),
+        ServerSettings(server.url, timeout=timeout, attempts=attempts),
         environ={"LEGION_LLM_API_KEY": KEY} if environ is None else environ,
         sleep=lambda _: None,
     )
@@ -157,7 +157,7 @@ def test_a_failing_server_costs_no_round_and_the_rest_of_the_batch_does_not_wait
     scripted_server.say(fault)
     batch = [request(user=f"{CONE} {n}") for n in range(5)]
     with caplog.at_level(logging.DEBUG):
-        made = revise(scripted_server, *batch, concurrency=1)
+        made = revise(scripted_server, *batch, concurrency=1, timeout=0.5 if why.endswith("0.5 s") else 60.0)
     assert [m.prompt for m in made] == [f"{CONE} {n}, natural shadow" for n in range(5)]
     assert all("by rule, because" in m.reason and why in m.reason for m in made)
     assert len(scripted_server.bodies) <= 2 and made[1].usage == Usage()

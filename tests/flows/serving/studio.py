@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,10 +18,13 @@ from typing import Any
 
 import httpx
 from PIL import Image as Pillow
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, Response, expect, sync_playwright
 
 PATIENCE = 600
 """Seconds for anything: a busy machine takes minutes to import what a run needs."""
+PRESSES = 5
+BUSY = 503
+"""What Prefect's server answers while its SQLite database is held by another writer."""
 ARGUMENTS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
@@ -40,10 +44,14 @@ class Studio:
     log: Path
 
     def api(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """What Prefect's API says."""
+        """What Prefect's API says; asked again while its database is busy, as its client does."""
         url = f"{self.prefect}/api/{path}"
-        answer = httpx.get(url, timeout=60) if body is None else httpx.post(url, json=body, timeout=60)
-        return answer.raise_for_status().json()
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            answer = httpx.get(url, timeout=60) if body is None else httpx.post(url, json=body, timeout=60)
+            if answer.status_code != BUSY or time.monotonic() > deadline:
+                return answer.raise_for_status().json()
+            time.sleep(1)
 
     def deployment(self, name: str) -> str:
         """The id of a form's deployment."""
@@ -169,6 +177,22 @@ def choose(page: Page, title: str, option: str) -> None:
 def write(page: Page, title: str, text: str) -> None:
     """Fill in a text or a number."""
     field(page, title).locator("textarea, input").first.fill(text)
+
+
+def press(page: Page, button: Locator, address: str) -> Response:
+    """Press a button; the server's answer at the address that matches.
+
+    A SQLite server under load refuses with 503 and the page stays as it is: a person presses again, and so
+    does this, a few times.
+    """
+    for _ in range(PRESSES):
+        with page.expect_response(re.compile(address)) as answered:
+            button.click()
+        if answered.value.ok:
+            break
+        page.wait_for_timeout(2000)
+    assert answered.value.ok, f"{answered.value.status}: {answered.value.text()}"
+    return answered.value
 
 
 def sizes(page: Page, kind: str) -> list[int]:

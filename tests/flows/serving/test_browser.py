@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
-from studio import PATIENCE, Shots, Studio, browser_page, choose, field, sizes, studio, write
+from studio import PATIENCE, Shots, Studio, browser_page, choose, field, press, sizes, studio, write
 
 from memory_bank import open_memory_bank
 
@@ -55,9 +54,7 @@ def open_form(page: Page, running: Studio, name: str) -> None:
 
 def submitted(page: Page, running: Studio) -> str:
     """Press the form's button; the id of the flow run that it starts."""
-    with page.expect_response(re.compile("/create_flow_run$")) as answer:
-        page.get_by_role("button", name="Submit").click()
-    return answer.value.json()["id"]
+    return press(page, page.get_by_role("button", name="Submit"), "/create_flow_run$").json()["id"]
 
 
 def open_question(page: Page, running: Studio, flow_run: str) -> None:
@@ -72,14 +69,7 @@ def answer(page: Page, decision: str, **typed: str) -> None:
     for title, text in typed.items():
         write(page, title.replace("_", " ").capitalize(), text)
     choose(page, "Decision", decision)
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        with page.expect_response(re.compile("/resume$")) as answered:
-            page.get_by_role("dialog").get_by_role("button", name="Submit").click()
-        if answered.value.ok:
-            return
-        # A SQLite server under load refuses with 503, and the dialog stays: a person presses again.
-        assert time.monotonic() < deadline, answered.value.text()
+    press(page, page.get_by_role("dialog").get_by_role("button", name="Submit"), "/resume$")
 
 
 def test_a_run_from_its_form_to_its_gallery(running, page, shots, bank) -> None:
@@ -145,9 +135,7 @@ def test_a_cancelled_run_keeps_its_round_and_goes_on(running, page, shots, bank)
     running.until(flow_run, "PAUSED")
     page.goto(f"{running.prefect}/runs/flow-run/{flow_run}")
     page.get_by_role("button", name="Cancel").first.click()
-    with page.expect_response(re.compile("/set_state$")) as answered:
-        page.get_by_role("dialog").get_by_role("button", name="Confirm").click()
-    assert answered.value.ok
+    press(page, page.get_by_role("dialog").get_by_role("button", name="Confirm"), "/set_state$")
     running.until(flow_run, "CANCELLED")
     before = bank.load("stopped")
     assert before.rounds[0].image and before.rounds[0].verdict is None
