@@ -48,7 +48,7 @@ class Sleeper:
     """A tool of any kind, whose work takes so many seconds."""
 
     def __init__(self, name: str, seconds: float) -> None:
-        self.name, self.seconds = name, seconds
+        self.name, self.seconds, self.calls = name, seconds, 0
 
     def generate(self, requests: Sequence[Any]) -> list[Any]:
         """Noise, by the seed."""
@@ -58,10 +58,11 @@ class Sleeper:
         ]
 
     def diagnose(self, images: Sequence[Any]) -> list[Diagnosis]:
-        """Always a flaw, so that rounds follow."""
+        """Always a flaw, so that rounds follow, and each a smaller one, so that no run gives up."""
         time.sleep(self.seconds)
+        self.calls += 1
         mask = np.zeros((64, 64), bool)
-        mask[20:30, 20:30] = True
+        mask[: max(1, 61 - self.calls), 20:30] = True
         return [Diagnosis((Finding(mask, "the edge", "it is bent", "structure", 0.9),)) for _ in images]
 
     def score(self, images: Sequence[Any], prompts: Sequence[str]) -> list[Score]:
@@ -94,15 +95,15 @@ def tools(seconds: float) -> RegenerationTools:
     )
 
 
-def plain(run_id: str, made: RegenerationTools, listen: Callable[[Any], None]) -> None:
+def plain(asked: Any, made: RegenerationTools, listen: Callable[[Any], None]) -> None:
     """The loop by itself."""
     from flows.jobs.regeneration import execute
     from memory_bank import open_memory_bank
 
-    execute(job(run_id), made, open_memory_bank(), on_event=listen)
+    execute(asked, made, open_memory_bank(), on_event=listen)
 
 
-def with_prefect(run_id: str, made: RegenerationTools, listen: Callable[[Any], None]) -> None:
+def with_prefect(asked: Any, made: RegenerationTools, listen: Callable[[Any], None]) -> None:
     """The flow around it."""
     from flows.settings import prepare_prefect
 
@@ -112,24 +113,25 @@ def with_prefect(run_id: str, made: RegenerationTools, listen: Callable[[Any], N
     from flows.regeneration import regenerate_with_prefect
 
     flows.tools.regeneration_tools = lambda _job: made  # type: ignore[assignment]
-    regenerate_with_prefect(job(run_id), Audience(listen))
+    regenerate_with_prefect(asked, Audience(listen))
 
 
 WAYS = {"plain": plain, "prefect": with_prefect}
 
 
-def job(run_id: str) -> Any:
+def job(run_id: str, rounds: int = ROUNDS) -> Any:
     """One prompt."""
     from flows.jobs.regeneration import make_job
     from flows.profiles.loading import load_profile
 
-    return make_job("tabletop", load_profile("tabletop"), ["a red cone"], run_id, 7, ROUNDS)
+    return make_job("tabletop", load_profile("tabletop"), ["a red cone"], run_id, 7, rounds)
 
 
-def run_cost(way: str, run_id: str, seconds: float) -> Cost:
+def run_cost(way: str, run_id: str, seconds: float, rounds: int) -> Cost:
     """One run from its call to its end."""
+    asked = job(run_id, rounds)
     begun, worked = time.perf_counter(), time.process_time()
-    WAYS[way](run_id, tools(seconds), lambda _event: None)
+    WAYS[way](asked, tools(seconds), lambda _event: None)
     return Cost(time.perf_counter() - begun, time.process_time() - worked)
 
 
@@ -147,7 +149,7 @@ def tell_first_step(way: str) -> None:
     """The child of `first_step`."""
     told: list[tuple[float, float]] = []
     run_id = f"first-{os.getpid()}"
-    WAYS[way](run_id, tools(0.0), lambda _event: told.append((time.time(), time.process_time())))
+    WAYS[way](job(run_id), tools(0.0), lambda _event: told.append((time.time(), time.process_time())))
     print(BEGUN, *told[0])
 
 
@@ -186,6 +188,7 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=float, default=0.5, help="each step of a model takes")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each run")
     parser.add_argument("--runs", type=int, default=5, help="of each way")
     parser.add_argument("--json", action="store_true", help="the measured values as JSON")
     parser.add_argument("--first", choices=tuple(WAYS), help=argparse.SUPPRESS)
@@ -197,20 +200,20 @@ def main() -> None:
         os.environ["LEGION_HOME"] = f"{folder}/home"
         with server(folder):
             for way in WAYS:  # imports, tables and the first page
-                run_cost(way, f"warm-up-{way}", 0.0)
+                run_cost(way, f"warm-up-{way}", 0.0, ROUNDS)
             pairs = [
-                {way: run_cost(way, f"{way}-{n}", arguments.seconds) for way in WAYS}
+                {way: run_cost(way, f"{way}-{n}", arguments.seconds, arguments.rounds) for way in WAYS}
                 for n in range(arguments.runs)
             ]
             first = {way: [first_step(way) for _ in range(arguments.runs)] for way in WAYS}
-    report(pairs, first, arguments.seconds, arguments.json)
+    report(pairs, first, arguments)
 
 
 def report(
-    pairs: Sequence[Mapping[str, Cost]], first: Mapping[str, Sequence[Cost]], seconds: float, as_json: bool
+    pairs: Sequence[Mapping[str, Cost]], first: Mapping[str, Sequence[Cost]], asked: argparse.Namespace
 ) -> None:
     """Medians and ranges; each pair was measured one right after the other."""
-    if as_json:
+    if asked.json:
         values: dict[str, Any] = {
             "runs": [{way: asdict(cost) for way, cost in pair.items()} for pair in pairs],
             "first_step": {way: [asdict(cost) for cost in costs] for way, costs in first.items()},
@@ -218,7 +221,7 @@ def report(
         print(json.dumps(values, indent=2))
         return
     more = [100 * (pair["prefect"].wall / pair["plain"].wall - 1) for pair in pairs]
-    print(f"| {len(pairs)} runs of {ROUNDS} rounds, {seconds:g} s a step | wall | processor |")
+    print(f"| {len(pairs)} runs of {asked.rounds} rounds, {asked.seconds:g} s a step | wall | processor |")
     print("| --- | --- | --- |")
     print(line("the loop alone", [pair["plain"] for pair in pairs]))
     print(line("as a Prefect flow, server running", [pair["prefect"] for pair in pairs]))

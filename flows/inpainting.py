@@ -61,7 +61,7 @@ def run_inpainting(job: InpaintingJob, approval: Approval) -> list[Run]:
         tools = inpainting_tools(job)
         asked = reviewer_for(approval, bank, watch)
         runs = execute(job, tools, bank, run_step=watch.run_step, on_event=watch.listen, reviewer=asked)
-    showing.finish(runs)
+        showing.finish(runs)
     return runs
 
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY as HEARTBEAT
+from prefect.settings import get_current_settings, temporary_settings
 
 from contracts.errors import LegionError, RemoteError
 from contracts.protocols import MemoryBank
@@ -57,12 +59,23 @@ def start_server() -> None:
 
 @contextmanager
 def in_front_of(audience: Audience) -> Iterator[None]:
-    """The flows started inside have this audience."""
+    """The flows started inside have this audience.
+
+    They send no heartbeats, by which an automation would notice a crash: whoever sits in front of the process
+    sees it, and Prefect's heart makes each run wait up to a second for its last beat. A frequency in the
+    environment or in Prefect's settings is kept.
+    """
     token = _audience.set(audience)
     try:
-        yield
+        with nullcontext() if heartbeat_wanted() else temporary_settings({HEARTBEAT: None}):
+            yield
     finally:
         _audience.reset(token)
+
+
+def heartbeat_wanted() -> bool:
+    """Did somebody set how often flow runs say that they are alive?"""
+    return "heartbeat_frequency" in get_current_settings().flows.model_fields_set
 
 
 def regenerate_with_prefect(job: Job, audience: Audience = ALONE) -> list[Run]:
@@ -105,7 +118,7 @@ def run_regeneration(job: Job, approval: Approval) -> list[Run]:
         tools = regeneration_tools(job)
         asked = reviewer_for(approval, bank, watch)
         runs = execute(job, tools, bank, run_step=watch.run_step, on_event=watch.listen, reviewer=asked)
-    showing.finish(runs)
+        showing.finish(runs)
     return runs
 
 
@@ -139,6 +152,7 @@ class Watch:
 
     def __exit__(self, *_error: object) -> None:
         self.slot.release()
+        self._showing.close()
 
     def listen(self, event: Event) -> None:
         """Take an event and pass it on."""

@@ -6,22 +6,11 @@ Import this only after `flows.settings.prepare_prefect`: Prefect reads its setti
 
 from __future__ import annotations
 
-import json
-import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
-from uuid import UUID
+from functools import cached_property, partial
 
 from prefect import get_run_logger
-from prefect.artifacts import (
-    create_link_artifact,
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
-from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.variables import Variable
 
@@ -29,6 +18,7 @@ from contracts.protocols import MemoryBank
 from contracts.records import Run
 from controller.steps import Event, RoundFinished, RunFinished, StepFinished, StepStarted
 from flows.pages.gallery import Links, artifact_key, gallery, score_rows
+from flows.serving.board import Board, Page
 from flows.serving.places import image_url_given
 from flows.terminal.wording import clipped, count, reason_words, title_of, verdict_words
 
@@ -79,7 +69,7 @@ def image_url() -> str | None:
 
 
 class Showing:
-    """Follows a job's events and keeps Prefect's pages up to date."""
+    """Follows a job's events and keeps Prefect's pages up to date. Close it at the job's end."""
 
     def __init__(
         self,
@@ -92,15 +82,23 @@ class Showing:
         share: Share,
     ) -> None:
         """`subject` names the job in each task; `share` moves the progress bar."""
-        self._subject, self._rounds, self._bank, self._share = subject, rounds, bank, share
-        self._links = Links(image_url())
+        self._kind, self._subject, self._rounds = kind, subject, rounds
+        self._bank, self._share = bank, share
         self._live = len(run_ids) <= LIVE_RUNS
-        self._artifacts: dict[str, UUID] = {}
         self._begun, self._noun = time.monotonic(), "picture"
         self._log = get_run_logger()
-        self._tag([f"profile:{profile}", f"kind:{kind}"])
-        self._progress = cast(UUID, create_progress_artifact(progress=0.0, description=f"{kind} · {subject}"))
+        context = FlowRunContext.get()
+        flow_run = None if context is None else context.flow_run
+        self._board = Board(None if flow_run is None else flow_run.id, self._log)
+        given = () if flow_run is None else flow_run.tags
+        self._board.tag(sorted({*given, "legion", f"profile:{profile}", f"kind:{kind}"}))
+        self._move(0.0)
         self._log.info("%s with the profile %s: %s.", count(len(run_ids), "run"), profile, ", ".join(run_ids))
+
+    @cached_property
+    def _links(self) -> Links:
+        """Asked for when the first page is drawn, which nobody waits for."""
+        return Links(image_url())
 
     def listen(self, event: Event) -> None:
         """Take an event of the loop."""
@@ -109,7 +107,8 @@ class Showing:
         elif isinstance(event, StepFinished) and event.done == event.total:
             self._step_finished(event)
         elif isinstance(event, RoundFinished) and self._live:
-            self._round_finished(event)
+            name = f"round {event.round} of {event.run_id}"
+            self._board.put(name, partial(self._round_finished, event))
         elif isinstance(event, RunFinished) and self._live:
             self._log.info("Run %s ends after round %d: %s.", event.run_id, event.round, event.stop)
 
@@ -120,67 +119,45 @@ class Showing:
     def finish(self, runs: Sequence[Run]) -> None:
         """Every run's gallery, table and link as they are at the end."""
         for run in runs:
-            self._publish(run)
-        update_progress_artifact(self._progress, progress=100.0)
+            self._board.put(f"the end of {run.run_id}", partial(pages_of, run, self._bank, self._links))
+        self._move(1.0)
         for run in runs:
             if report := self._links.report(run.run_id):
                 self._log.info("The report of run %s: %s", run.run_id, report)
 
+    def close(self) -> None:
+        """Wait until the pages are up to date."""
+        self._board.close()
+
+    def _move(self, share: float) -> None:
+        page = Page("progress", 100.0 * share, f"{self._kind} · {self._subject}")
+        self._board.put("the progress", lambda: [page])
+
     def _step_finished(self, event: StepFinished) -> None:
-        update_progress_artifact(self._progress, progress=100.0 * self._share(event, self._rounds))
+        self._move(self._share(event, self._rounds))
         seconds = time.monotonic() - self._begun
         what = f"{DONE.get(event.step, event.step)} {count(event.total, self._noun)}"
         self._log.info("Round %d: %s in %.1f s.", event.round, what, seconds)
 
-    def _round_finished(self, event: RoundFinished) -> None:
+    def _round_finished(self, event: RoundFinished) -> list[Page]:
+        """Called in the board's thread: to read a run and to draw it takes longer than all else here."""
         run = self._bank.load(event.run_id)
         item = run.rounds[event.round - 1]
-        self._publish(run)
         words = f"{verdict_words(run, item)} ({reason_words(item)})"
         self._log.info("Round %d of %s is %s.", event.round, clipped(title_of(run), NAME_LENGTH), words)
         if item.revision is not None:
             self._log.info("The next prompt is: %s", item.revision.prompt)
-
-    def _publish(self, run: Run) -> None:
-        """A page that cannot be kept is a warning: the run itself is safe."""
-        try:
-            title = title_of(run)
-            self._keep("gallery", run, gallery(run, self._bank.image, self._links), title)
-            self._keep("scores", run, score_rows(run), title)
-            if report := self._links.report(run.run_id):
-                self._keep("report", run, report, title)
-        except Exception as error:
-            self._log.warning("no gallery for run %s: %s", run.run_id, error)
-
-    def _keep(self, kind: str, run: Run, data: Any, title: str) -> None:
-        """Create the artifact, or bring the one of this flow run up to date."""
-        key = artifact_key(kind, run.run_id)
-        known = self._artifacts.get(key)
-        if known is None:
-            self._artifacts[key] = _created(kind, key, data, title)
-        elif kind != "report":
-            kept = data if isinstance(data, str) else json.dumps(data)
-            with get_client(sync_client=True) as client:
-                # Not client.update_artifact: that also sends the whole gallery as an event.
-                client.request("PATCH", "/artifacts/{id}", json={"data": kept}, path_params={"id": known})
-
-    def _tag(self, tags: Sequence[str]) -> None:
-        context = FlowRunContext.get()
-        if context is None or context.flow_run is None:
-            return
-        wanted = sorted({*context.flow_run.tags, "legion", *tags})
-        try:
-            with get_client(sync_client=True) as client:
-                client.update_flow_run(context.flow_run.id, tags=wanted)
-        except Exception as error:
-            logging.getLogger(__name__).warning("no tags for the run: %s", error)
+        return pages_of(run, self._bank, self._links)
 
 
-def _created(kind: str, key: str, data: Any, title: str) -> UUID:
-    if kind == "gallery":
-        return cast(UUID, create_markdown_artifact(markdown=data, key=key, description=title))
-    if kind == "scores":
-        return cast(UUID, create_table_artifact(table=data, key=key, description=title))
-    return cast(
-        UUID, create_link_artifact(link=data, link_text=f"report of {title}", key=key, description=title)
-    )
+def pages_of(run: Run, bank: MemoryBank, links: Links) -> list[Page]:
+    """A run's gallery and its scores and, where pictures are shown over http, the link to its report."""
+    title = title_of(run)
+    found = [
+        Page("markdown", gallery(run, bank.image, links), title, artifact_key("gallery", run.run_id)),
+        Page("table", score_rows(run), title, artifact_key("scores", run.run_id)),
+    ]
+    if report := links.report(run.run_id):
+        link = f"[report of {title}]({report})"
+        found.append(Page("markdown", link, title, artifact_key("report", run.run_id)))
+    return found
