@@ -6,6 +6,7 @@ Import this only after `flows.settings.prepare_prefect`: Prefect reads its setti
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -19,11 +20,11 @@ from prefect.settings import get_current_settings, temporary_settings
 
 from contracts.errors import LegionError, RemoteError
 from contracts.protocols import MemoryBank
-from contracts.records import Run
+from contracts.records import Review, Run, Verdict
 from controller.regeneration import KIND
 from controller.reviewing import Reviewer
 from controller.steps import Event, StepStarted
-from flows.jobs.approval import ALONE, Approval, Audience, reviewer
+from flows.jobs.approval import ALONE, Approval, Ask, Audience, reviewer
 from flows.jobs.regeneration import Job, execute
 from flows.serving.reviewing import ask_on_page
 from flows.serving.showing import Showing, flow_name
@@ -128,7 +129,7 @@ def reviewer_for(approval: Approval, bank: MemoryBank, watch: Watch) -> Reviewer
         return None
     audience = current_audience()
     ask = audience.ask or ask_on_page(approval, bank, audience.say)
-    return reviewer(approval, ask, watch.slot.release)
+    return reviewer(approval, watch.waiting(ask), watch.slot.release)
 
 
 def subject_of(job: Job) -> str:
@@ -161,6 +162,18 @@ class Watch:
             self._step = event
         self.slot.listen(event)
         self._showing.listen(event)
+
+    def waiting(self, ask: Ask) -> Ask:
+        """The same question; the time that a person takes is none of the step's."""
+
+        def ask_and_wait(run: Run, proposed: Verdict, problem: str) -> Review | None:
+            begun = time.monotonic()
+            try:
+                return ask(run, proposed, problem)
+            finally:
+                self._showing.waited(time.monotonic() - begun)
+
+        return ask_and_wait
 
     def run_step(self, label: str, work: Callable[[], None]) -> None:
         """A StepRunner: one Prefect task per step, named `paint · a red mug · round 2/3`."""

@@ -78,6 +78,7 @@ def ui(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
         pictures=arguments.pictures.resolve(),
         logs=home() / "logs",
         server_url=_server(arguments.server),
+        page_url=_page(),
         verbose=arguments.verbose,
     )
     if images.public:
@@ -94,6 +95,12 @@ def _server(given: str | None) -> str | None:
         if url:
             return checked_url(url, source).removesuffix("/api")
     return None
+
+
+def _page() -> str | None:
+    """Where browsers find Prefect's pages, if that is told. Raises InvalidInput."""
+    url = os.environ.get("PREFECT_UI_URL")
+    return checked_url(url, "PREFECT_UI_URL") if url else None
 
 
 def _say(text: str) -> None:

@@ -116,6 +116,10 @@ class Showing:
         """The name of the step's task."""
         return step_name(step, self._rounds, self._subject)
 
+    def waited(self, seconds: float) -> None:
+        """So much of the step that goes on was a person's."""
+        self._begun += seconds
+
     def finish(self, runs: Sequence[Run]) -> None:
         """Every run's gallery, table and link as they are at the end."""
         for run in runs:

@@ -49,6 +49,8 @@ class Plan:
     logs: Path
     server_url: str | None = None
     """A Prefect server that runs already, up to but without /api; None starts one."""
+    page_url: str | None = None
+    """Prefect's pages as a browser reaches them; None: where this machine reaches the server."""
     verbose: bool = False
 
     @property
@@ -58,8 +60,8 @@ class Plan:
 
     @property
     def dashboard(self) -> str:
-        """Prefect's pages."""
-        return self.server_url or self.prefect.url
+        """Prefect's pages, as a browser reaches them."""
+        return self.page_url or self.server_url or self.prefect.url
 
 
 class Part:
