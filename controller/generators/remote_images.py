@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,6 +27,8 @@ R = TypeVar("R", GenerationRequest, InpaintRequest)
 
 AT_ONCE = 4
 """Calls that wait for an answer together."""
+KEPT = 64
+"""Pictures of failed calls that are kept for the next try, at most."""
 MAX_SIDE = 8192
 _OPTIONAL = ("seed", "response_format", "quality", "size")
 _SAME_SHAPE = 0.02
@@ -52,7 +55,9 @@ class _RemotePainter:
         self.name = settings.model
         self._server, self._settings = server, settings
         self._refused: frozenset[str] = frozenset()
-        self._paid: dict[tuple[object, ...], Image] = {}
+        self._bought: dict[tuple[object, ...], Future[Image]] = {}
+        """Being painted, or painted in a call that failed as a whole."""
+        self._lock = threading.Lock()
 
     def unknown_words(self, prompt: str) -> list[str]:
         """None: the vocabulary is open."""
@@ -70,22 +75,27 @@ class _RemotePainter:
         return {"name": self.name, "server": self._server.name, "exact": False, **given}
 
     def _all(self, requests: Sequence[R], one: Callable[[R], Image]) -> list[Image]:
-        """Every request's picture. What was painted before another failed is kept for the next try: it was
-        paid for."""
-
-        def paint(request: R) -> Image:
-            key = _key(request)
-            if key not in self._paid:
-                self._paid[key] = one(request)
-            return self._paid[key]
-
+        """Every request's picture, bought once however often and by however many threads it is asked for at a
+        time. What was painted before another failed is kept for the next try: it was paid for."""
         for message in sorted({said for request in requests for said in _not_taken(request)}):
             log.warning("%s takes no %s: it is left out", self.name, message)
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            waiting = [pool.submit(paint, request) for request in requests]
-        images = [done.result() for done in waiting]
-        self._paid.clear()
-        return images
+        keys = [_key(request) for request in requests]
+        with ThreadPoolExecutor(AT_ONCE) as pool, self._lock:
+            for key, request in zip(keys, requests, strict=True):
+                if key not in self._bought:
+                    self._bought[key] = pool.submit(one, request)
+            mine = {key: self._bought[key] for key in keys}
+        failed = {key: bought for key, bought in mine.items() if bought.exception() is not None}
+        self._forget(failed or mine)
+        return [mine[key].result() for key in keys]
+
+    def _forget(self, bought: Mapping[tuple[object, ...], Future[Image]]) -> None:
+        with self._lock:
+            for key, future in bought.items():
+                if self._bought.get(key) is future:
+                    del self._bought[key]
+            for key in list(self._bought)[:-KEPT]:
+                del self._bought[key]
 
     def _ask(
         self, call: Callable[[Any], Callable[..., Any]], seed: int, size: str, required: Mapping[str, Any]

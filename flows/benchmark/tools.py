@@ -3,7 +3,7 @@
 Pictures are painted once: two arms that ask for the same prompt with the same seed share the picture (each is
 charged for it all the same). And they are painted in batches of one fixed size, filled up by repeating:
 arithmetic depends on a batch's size and not on what is in it, so results are the same however the work is cut
-up, among processes too.
+up, among processes too. Pictures that a server sells are bought one by one, and none to fill up.
 """
 
 from __future__ import annotations
@@ -89,15 +89,24 @@ class Toolbox:
         """Paints whatever it is asked for."""
         from flows import assemble
 
-        painter = Steady(assemble.generator(self.profile_name, exact=False), self.painted_at_once)
-        return cast(Generator, _locked(painter))
+        painter = assemble.generator(self.profile_name, exact=False)
+        return cast(Generator, _locked(painter if self._buys else self._steady(painter)))
 
     @cached_property
     def inpainter(self) -> Inpainter:
         from flows import assemble
 
         painter = assemble.inpainter(self.profile_name, exact=False)
-        return cast(Inpainter, _locked(Steady(painter, self.painted_at_once)))
+        buys = self._buys and not self.profile.inpainting.path
+        return cast(Inpainter, _locked(painter if buys else self._steady(painter)))
+
+    @property
+    def _buys(self) -> bool:
+        """Whether pictures come from a server, which is paid for each."""
+        return self.profile.generator.kind == "openai-images"
+
+    def _steady(self, painter: Generator | Inpainter) -> Steady:
+        return Steady(painter, self.painted_at_once)
 
     @cached_property
     def defender(self) -> Defender:

@@ -7,6 +7,9 @@ import io
 import json
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from email import message_from_bytes
 
@@ -17,6 +20,7 @@ from scripted_server import html, send
 
 from contracts.errors import InvalidInput, ModelError, RemoteError
 from contracts.records import GenerationRequest, InpaintRequest
+from controller.generators import remote_images
 from controller.generators.remote_images import (
     RemoteGenerator,
     RemoteImageSettings,
@@ -144,6 +148,46 @@ def test_what_was_paid_for_is_not_asked_for_twice(generator, scripted_server):
     assert [body["prompt"] for body in scripted_server.bodies[before:]] == ["a blue ball"]
     generator.generate(REQUESTS[:1])
     assert len(scripted_server.bodies) == before + 2
+
+
+def test_one_picture_is_bought_once_however_often_it_is_asked_for_at_a_time(generator, scripted_server):
+    arrived = threading.Barrier(2, timeout=10)
+
+    def slowly(handler):
+        time.sleep(0.2)
+        painted()(handler)
+
+    def ask():
+        arrived.wait()
+        return generator.generate([*REQUESTS, *REQUESTS, REQUESTS[0]])
+
+    scripted_server.say(slowly)
+    with ThreadPoolExecutor(2) as pool:
+        answers = [call.result() for call in [pool.submit(ask), pool.submit(ask)]]
+    assert [len(images) for images in answers] == [5, 5]
+    assert sorted(body["seed"] for body in scripted_server.bodies) == [7, 8]
+    assert not generator._bought
+
+
+def test_pictures_of_failed_calls_are_kept_within_limits(generator, scripted_server, monkeypatch):
+    monkeypatch.setattr(remote_images, "KEPT", 2)
+
+    def all_but_the_first(handler):
+        bad = send(400, '{"error": {"message": "no"}}')
+        (bad if scripted_server.bodies[-1]["prompt"] == "bad" else painted())(handler)
+
+    scripted_server.say(all_but_the_first)
+    for number in range(3):  # one after the other, as the server looks at its last request
+        with pytest.raises(ModelError):
+            generator.generate([GenerationRequest("bad", number)])
+    generator.generate([GenerationRequest("good", 1)])
+    assert not generator._bought
+    monkeypatch.setattr(remote_images, "AT_ONCE", 1)
+    with pytest.raises(ModelError):
+        generator.generate(
+            [*(GenerationRequest("good", number) for number in range(5)), GenerationRequest("bad", 1)]
+        )
+    assert [key[1] for key in generator._bought] == [3, 4]
 
 
 def test_a_region_goes_out_with_its_mask_and_comes_back_in_its_size(inpainter, scripted_server):
