@@ -6,6 +6,7 @@ LegionError                     one line that says what is wrong and what to do;
 ├── ModelError                  a model that failed while running
 │   └── RemoteError             a server that failed; worth a retry
 └── MemoryBankError             the record of runs cannot be read or written
+    ├── StorageUnavailable      its database or store does not answer just now; worth a retry
     ├── RunNotFound
     ├── RunBusy                 another live process holds the run
     ├── SettingsChanged         a resumed run was asked for with other settings
@@ -37,6 +38,10 @@ class MemoryBankError(LegionError):
     """The record of runs cannot be read or written."""
 
 
+class StorageUnavailable(MemoryBankError):
+    """The database or the image store does not answer just now; trying again may help."""
+
+
 class RunNotFound(MemoryBankError):
     """No run of that id is in the memory bank."""
 
@@ -51,3 +56,7 @@ class SettingsChanged(MemoryBankError):
 
 class AlreadyCommitted(MemoryBankError):
     """A step that was already committed was committed again."""
+
+
+WORTH_A_RETRY = (RemoteError, StorageUnavailable)
+"""What may pass by itself."""

@@ -18,7 +18,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY as HEARTBEAT
 from prefect.settings import get_current_settings, temporary_settings
 
-from contracts.errors import LegionError, RemoteError
+from contracts.errors import WORTH_A_RETRY, LegionError
 from contracts.protocols import MemoryBank
 from contracts.records import Review, Run, Verdict
 from controller.regeneration import KIND
@@ -34,7 +34,7 @@ from flows.workers.slots import round_slot
 
 NAME = "regenerate"
 RETRY_DELAYS = [2, 10]
-"""Seconds before a step that failed at a remote server is tried again."""
+"""Seconds before a step that failed at a server is tried again."""
 
 
 _audience: ContextVar[Audience] = ContextVar("audience", default=ALONE)
@@ -187,8 +187,8 @@ def run_as_task(name: str, run_name: str, work: Callable[[], None]) -> None:
     """Do one step as a Prefect task.
 
     The step keeps its result in the memory bank; the task returns nothing, caches nothing, and is tried again
-    only after a RemoteError. It has no tags: for each tag Prefect asks the server for a slot before the task
-    begins, and a busy SQLite makes it wait two seconds for the answer. The flow run has them.
+    only after an error that may pass. It has no tags: for each tag Prefect asks the server for a slot before
+    the task begins, and a busy SQLite makes it wait two seconds for the answer. The flow run has them.
     """
     step = task(
         name=name,
@@ -203,8 +203,8 @@ def run_as_task(name: str, run_name: str, work: Callable[[], None]) -> None:
 
 
 def worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
-    """True if the step failed at a remote server."""
-    return isinstance(state.result(raise_on_failure=False), RemoteError)
+    """True if the step failed at a server, a model's or the memory bank's, that may be back soon."""
+    return isinstance(state.result(raise_on_failure=False), WORTH_A_RETRY)
 
 
 def current_audience() -> Audience:

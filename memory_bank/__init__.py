@@ -4,6 +4,7 @@ places.py   where the database and the store live, from arguments, environment a
 tables.py   the rows
 schema.py   which tables a database has, and how it gets those of this version; migrations/ has the scripts
 database.py connections and transactions: WAL, waiting for locks, schema version, one-line errors
+patience.py how long a server that does not answer is waited for
 store.py    pictures and masks under the digest of their pixels
 lease.py    who holds a run, and is that process still alive
 listing.py  runs at a glance: filtered, sorted, summed up

@@ -79,9 +79,13 @@ class SqlMemoryBank(Committing):
         found = self._database.read(lambda session: recollected(session, run_id, index, region))
         if found is not None:
             return found
-        return self._database.write(
-            lambda session: recall(session, held_run(session, run_id), index, region, painter, symptoms)
-        )
+
+        def work(session: Session) -> tuple[Lesson, ...]:
+            run = held_run(session, run_id)
+            kept = recollected(session, run_id, index, region)  # by a try whose answer was lost
+            return recall(session, run, index, region, painter, symptoms) if kept is None else kept
+
+        return self._database.write(work)
 
     def recollections(self, run_id: str) -> list[Recollection]:
         """Everything that `recall` has told the run."""

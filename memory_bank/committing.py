@@ -6,6 +6,7 @@ was not written; a crash in between leaves a file that nothing names, which does
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -313,11 +314,18 @@ class Committing(Holding):
         region: int = 0,
         candidate: int = 0,
     ) -> None:
-        """One transaction: the run is still ours, the step is new, its rows are written."""
+        """One transaction: the run is still ours, the step is new, its rows are written.
+
+        If the connection is lost while it is committed, the moment tells on the next try whether it was.
+        """
         check_run_id(run_id)
+        moment, place_of = now(), (int(index), step, int(region), int(candidate))
+        tries = itertools.count()
 
         def work(session: Session) -> None:
             run = held_run(session, run_id)
+            if next(tries) and _committed_at(session, run, place_of) == moment:
+                return
             session.add(
                 StepRow(
                     run_pk=run.id,
@@ -326,7 +334,7 @@ class Committing(Holding):
                     region=int(region),
                     candidate=int(candidate),
                     seconds=None if seconds is None else float(seconds),
-                    committed_at=now(),
+                    committed_at=moment,
                 )
             )
             try:
@@ -373,6 +381,12 @@ class Committing(Holding):
             if probability is None
             else finite(probability, "synthetic probability"),
         }
+
+
+def _committed_at(session: Session, run: RunRow, place: tuple[int, str, int, int]) -> str | None:
+    key = (StepRow.round_index, StepRow.step, StepRow.region, StepRow.candidate)
+    same = [column == value for column, value in zip(key, place, strict=True)]
+    return session.scalar(select(StepRow.committed_at).where(StepRow.run_pk == run.id, *same))
 
 
 def _place(index: int, region: int, candidate: int) -> str:

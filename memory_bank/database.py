@@ -5,12 +5,11 @@ transaction that turns from reading to writing half way would be refused at once
 `synchronous=FULL` makes a commit survive a power cut and not only a killed process.
 
 On PostgreSQL, reading is done at REPEATABLE READ, so that a run is seen as it was at one moment, and writing
-at READ COMMITTED behind a lock on the run's row.
+at READ COMMITTED behind a lock on the run's row. A server that goes away is waited for (patience.py).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from contracts.errors import MemoryBankError
+from contracts.errors import MemoryBankError, StorageUnavailable
+from memory_bank import patience
+from memory_bank.patience import cause_of, database_is_away, patiently
 from memory_bank.places import DATABASE_VARIABLE
 from memory_bank.schema import HEAD, revision_of, upgrade
 
@@ -43,6 +44,7 @@ class Database:
         """Open, and create unless it is only to look. Raises MemoryBankError if that fails, if newer code
         wrote the database, or if a PostgreSQL database needs an upgrade."""
         self.url = url
+        self._answered = False
         self.name = url.database if _is_sqlite(url) else url.render_as_string(hide_password=True)
         with self._reporting():
             self._engine = _engine(url, create=opening != "look")
@@ -77,31 +79,43 @@ class Database:
         return self._transaction(self._engine, work)
 
     def write(self, work: Callable[[Session], T]) -> T:
-        """Run `work` in one transaction, durable on return. `work` may be called again after a lock."""
+        """Run `work` in one transaction, durable on return.
+
+        `work` may be called again: after a lock, and after a lost connection, of which nobody can tell
+        whether the commit was still done. Raises MemoryBankError; StorageUnavailable if it stays away.
+        """
         return self._transaction(self._writer, work)
+
+    def write_soon(self, work: Callable[[Session], T]) -> T:
+        """As `write`, without waiting for a server that is away."""
+        return self._transaction(self._writer, work, patience.FIRST_SECONDS)
 
     def close(self) -> None:
         """Close the pooled connections; the next use opens new ones."""
         self._engine.dispose()
 
-    def _transaction(self, engine: Engine, work: Callable[[Session], T]) -> T:
+    def _transaction(self, engine: Engine, work: Callable[[Session], T], most: float = float("inf")) -> T:
         def once() -> T:
             with Session(engine, expire_on_commit=False) as session, session.begin():
                 return work(session)
 
         with self._reporting():
-            return self._patient(once)
+            done = self._patient(once, most)
+        self._answered = True
+        return done
 
-    def _patient(self, once: Callable[[], T]) -> T:
-        """SQLite's own waiting does not cover every lock (change to WAL, recovery), so ask again."""
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                return once()
-            except OperationalError as error:
-                if not _is_lock(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
+    def _patient(self, once: Callable[[], T], most: float = float("inf")) -> T:
+        """SQLite's own waiting does not cover every lock (change to WAL, recovery), and a server may restart:
+        so ask again."""
+
+        def worth(error: Exception) -> float:
+            if isinstance(error, OperationalError) and _is_lock(error):
+                return LOCK_SECONDS
+            if not database_is_away(error):
+                return 0.0
+            return min(most, patience.AWAY_SECONDS if self._answered else patience.FIRST_SECONDS)
+
+        return patiently(once, worth)
 
     def _use_wal(self) -> None:
         with self._engine.connect() as connection:
@@ -119,6 +133,11 @@ class Database:
         except IntegrityError:
             raise  # the caller knows which rule was broken
         except SQLAlchemyError as error:
+            if database_is_away(error):
+                raise StorageUnavailable(
+                    f"the database {self.name} does not answer ({cause_of(error)[:200]}); start it, or "
+                    f"choose another with {DATABASE_VARIABLE}, then resume"
+                ) from error
             raise MemoryBankError(self._explain(error)) from error
         except ImportError as error:
             raise MemoryBankError(
@@ -130,7 +149,7 @@ class Database:
             ) from error
 
     def _explain(self, error: SQLAlchemyError) -> str:
-        cause = " ".join(str(getattr(error, "orig", None) or error).split())
+        cause = cause_of(error)
         elsewhere = f"or choose another database with {DATABASE_VARIABLE}"
         if "not a database" in cause or "malformed" in cause:
             return f"{self.name} is no usable SQLite database ({cause}); restore it {elsewhere}"

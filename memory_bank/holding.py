@@ -112,7 +112,8 @@ class Holding(Reading):
                 run.trials_before = latest_trial(session)
                 session.add(run)
             else:
-                _check_free(run)
+                if run.lease_holder != holder:  # it is ours if the answer to our first asking was lost
+                    _check_free(run)
                 if _check_same(run, values, run_id in self._may_change):
                     _change(session, run, values["settings"], self._may_change[run_id])
                 run.status = "finished" if run.status == "finished" else "running"
@@ -138,7 +139,8 @@ class Holding(Reading):
             if interrupted and run.status != "finished":
                 run.status = "interrupted"
 
-        self._database.write(work)
+        writing = self._database.write_soon if interrupted else self._database.write
+        writing(work)
 
     def _renew(self, holders: Collection[str]) -> None:
         moment = time.time()

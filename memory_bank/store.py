@@ -10,7 +10,7 @@ Layout under the root: `images/ab/abcd....png` (8-bit RGB), `masks/ab/abcd....pn
 written under a temporary name, flushed to disk and renamed, so that a name that ends in `.png` is always a
 whole file. Folders are not flushed, which would double the cost of a commit: a name that a power cut takes
 away is found missing when it is read. Object stores such as S3 show an object only when it is whole, so
-there it is put under its name at once.
+there it is put under its name at once. A server that goes away is waited for (patience.py).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import struct
 import time
 import uuid
 import zlib
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import fsspec
 import numpy as np
@@ -33,12 +33,15 @@ from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from contracts.errors import InvalidInput, MemoryBankError
+from contracts.errors import InvalidInput, MemoryBankError, StorageUnavailable
 from contracts.records import Image, Mask
+from memory_bank import patience
+from memory_bank.patience import patiently, store_is_away
 from memory_bank.places import STORE_VARIABLE, without_password
 
 Kind: TypeAlias = Literal["image", "mask", "weight"]
 Pixels: TypeAlias = NDArray[Any]
+T = TypeVar("T")
 
 _MODES = {"image": "RGB", "mask": "1", "weight": "L"}
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -99,6 +102,7 @@ class ContentStore:
     def __init__(self, root: str) -> None:
         """Raises MemoryBankError if the folder cannot be made or the URL's file system is not installed."""
         self.root = without_password(root)
+        self._answered = False
         try:
             self._fs, self._path = fsspec.core.url_to_fs(root)
         except ImportError as error:
@@ -176,11 +180,11 @@ class ContentStore:
         for kind in KINDS:
             folder = f"{self._path.rstrip('/')}/{kind}s"
             try:
-                found = self._fs.find(folder, detail=True)
+                found = self._patient(lambda at=folder: self._fs.find(at, detail=True))  # type: ignore[misc]
             except FileNotFoundError:
                 continue
             except Exception as error:
-                raise self._unusable(error) from error
+                raise self._away(error) or self._unusable(error) from error
             for path, facts in sorted(found.items()):
                 named = _NAME.fullmatch(path.rsplit("/", 1)[-1])
                 if named is None or (
@@ -192,20 +196,48 @@ class ContentStore:
     def remove(self, path: str) -> None:
         """Delete one file of `files`; nothing if it is gone already. Raises MemoryBankError."""
         try:
-            self._fs.rm_file(path)
+            self._patient(lambda: self._fs.rm_file(path))
         except FileNotFoundError:
             return
         except Exception as error:
-            raise MemoryBankError(f"{path} cannot be removed ({_line(error)})") from error
+            raise self._away(error) or MemoryBankError(
+                f"{path} cannot be removed ({_line(error)})"
+            ) from error
+
+    def _patient(self, work: Callable[[], T]) -> T:
+        """Whatever it does may be done twice: putting, reading and removing come to the same."""
+
+        def worth(error: Exception) -> float:
+            if not store_is_away(error):
+                return 0.0
+            return patience.AWAY_SECONDS if self._answered else patience.FIRST_SECONDS
+
+        try:
+            done = patiently(work, worth)
+        except FileNotFoundError:
+            self._answered = True
+            raise
+        self._answered = True
+        return done
+
+    def _away(self, error: Exception) -> StorageUnavailable | None:
+        """The error in words, if its server did not answer."""
+        if not store_is_away(error):
+            return None
+        return StorageUnavailable(
+            f"the image store {self.root} does not answer ({_line(error)[:200]}); start it, or choose "
+            f"another with {STORE_VARIABLE}, then resume"
+        )
 
     def _put(self, kind: Kind, pixels: Pixels) -> str:
         digest = pixel_digest(kind, pixels)
         path = self.path(kind, digest)
         if not self.holds(kind, digest):  # a damaged file counts as absent and is written anew
             try:
-                self._write(path, encode(kind, pixels))
+                content = encode(kind, pixels)
+                self._patient(lambda: self._write(path, content))
             except Exception as error:  # a remote file system raises its client's own errors
-                raise MemoryBankError(
+                raise self._away(error) or MemoryBankError(
                     f"{path} cannot be written ({_line(error)}); free space or choose another image store "
                     f"with {STORE_VARIABLE}"
                 ) from error
@@ -215,11 +247,11 @@ class ContentStore:
         path = self.path(kind, digest)
         remedy = "restore it from a copy, or start the run again under a new id"
         try:
-            content = self._fs.cat_file(path)
+            content = self._patient(lambda: self._fs.cat_file(path))
         except FileNotFoundError:
             raise _Lost(f"the {kind} {path} is missing; {remedy}") from None
         except Exception as error:  # a remote file system raises its client's own errors
-            raise MemoryBankError(
+            raise self._away(error) or MemoryBankError(
                 f"the {kind} {path} cannot be read ({_line(error)}); make it readable, then try again"
             ) from error
         try:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from contracts.errors import LegionError, RemoteError
+from contracts.errors import WORTH_A_RETRY, LegionError
 from controller.steps import Event, RoundFinished, RunFinished, StepFinished
 from flows.api.notices import Notices
 from flows.api.queue import Submission, SubmissionQueue
@@ -26,7 +26,7 @@ Work = Callable[[str, Job | InpaintingJob, Listener], None]
 
 JOBS: Mapping[str, Any] = {"regeneration": Job, "inpainting": InpaintingJob}
 RETRY_SECONDS = (2.0, 10.0)
-"""Waits before work that failed at a remote server goes on."""
+"""Waits before work that failed at a server, a model's or the memory bank's, goes on."""
 
 
 class Stopped(Exception):
@@ -119,7 +119,7 @@ class Runner:
         for seconds in RETRY_SECONDS:
             try:
                 return work()
-            except RemoteError as error:
+            except WORTH_A_RETRY as error:
                 logging.getLogger(__name__).warning("%s; trying again in %.0f s", error, seconds)
                 if self._stop.wait(seconds):
                     raise Stopped from error
