@@ -43,6 +43,20 @@ def plain(words: list[str]) -> list[str]:
     return [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", word) for word in words]
 
 
+def variables() -> dict[str, str]:
+    """What deploy/systemd/legion.env says, what is commented out left out."""
+    text = (DEPLOY / "systemd" / "legion.env").read_text()
+    return dict(re.findall(r"^(\w+)=(.*)$", text, re.M))
+
+
+def image_paths() -> tuple[Path, str, str]:
+    """Where the image's checkout is, its hub cache, and the whole Dockerfile."""
+    text = (DEPLOY / "Dockerfile").read_text()
+    (checkout,) = re.findall(r"^WORKDIR (/opt/\S+)$", text, re.M)
+    (cache,) = re.findall(r"HF_HOME=(\S+)", text)
+    return Path(checkout), cache, text
+
+
 @pytest.mark.parametrize("name", ["docker-compose.yaml", "docker-compose.gpu.yaml"])
 def test_compose_files_keep_the_schema(name) -> None:
     assert not problems(compose(name))
@@ -93,6 +107,35 @@ def test_the_image_takes_the_same_torch_as_the_makefile() -> None:
     assert f'"{image}"' in (ROOT / "pyproject.toml").read_text()
 
 
+def test_the_models_volume_is_where_bundled_profiles_look() -> None:
+    from flows.profiles.loading import BUNDLED, CHECKOUT
+
+    checkout, cache, text = image_paths()
+    (mount,) = compose()["services"]["worker"]["volumes"]
+    source, target = mount.split(":")
+    assert source == "models" and cache.startswith(f"{target}/")
+    named = {
+        name
+        for file in BUNDLED.glob("*.toml")
+        for name in re.findall(r'^path = "(models/.*)"', file.read_text(), re.M)
+    }
+    assert named and CHECKOUT == ROOT  # the image's checkout is to the image what ROOT is here
+    assert all((checkout / name).is_relative_to(target) for name in named)
+    # The volume takes its owner from the image's folder; a worker that is no root writes into it.
+    made = [line for line in text.splitlines() if "mkdir" in line or "chown" in line]
+    assert len(made) == 2 and all(" models " in line for line in made)
+    assert "models" in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", ["legion-worker@.service", "legion-serve.service"])
+def test_units_take_the_profile_from_the_environment_file(name: str) -> None:
+    text = (DEPLOY / "systemd" / name).read_text()
+    command = re.search(r"^ExecStart=(.*)$", text, re.M)
+    assert command is not None and command[1].endswith("--profile ${LEGION_PROFILE}")
+    assert "\nEnvironment=LEGION_PROFILE=tabletop\n" in text, "the default; the file's word stands above it"
+    assert variables()["LEGION_PROFILE"] == "tabletop"
+
+
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 def test_units_start_commands_that_there_are(path: Path) -> None:
     unit = configparser.RawConfigParser(strict=False)
@@ -103,6 +146,7 @@ def test_units_start_commands_that_there_are(path: Path) -> None:
     program, *words = shlex.split(unit["Service"]["ExecStart"])
     assert program.startswith("/opt/legion/.venv/bin/")
     if program.endswith("/legion"):
+        words = [re.sub(r"\$\{(\w+)\}", lambda found: variables()[found[1]], word) for word in words]
         build_parser().parse_args(words)
     else:
         assert words[:2] in (["server", "start"], ["worker", "start"])
@@ -134,7 +178,7 @@ def test_settings_of_the_units_are_known_to_the_program() -> None:
         path.read_text() for room in ("flows", "memory_bank") for path in (ROOT / room).rglob("*.py")
     )
     for name in set(re.findall(r"\b(LEGION_[A-Z_]+)=", text)):
-        assert f'"{name}"' in sources, name
+        assert f'"{name}"' in sources or f"${{{name}}}" in text, name
 
 
 def test_prefect_yaml_announces_every_form() -> None:
