@@ -78,6 +78,23 @@ def ratio(over: ArrayLike, under: ArrayLike) -> Statistic:
     return of
 
 
+def auc(scores: ArrayLike, truth: ArrayLike, units: ArrayLike) -> Statistic:
+    """Area under the ROC curve of `scores` (N,) for the boolean `truth` (N,), each of a unit, by number."""
+    values, positive, unit = np.asarray(scores, float), np.asarray(truth, bool), np.asarray(units, np.int64)
+    above, below = values[positive], values[~positive]
+    wins = (above[:, None] > below) + 0.5 * (above[:, None] == below)
+
+    def of(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        drawn = counts[:, unit]
+        high, low = drawn[:, positive], drawn[:, ~positive]
+        areas = np.full(len(counts), np.nan)
+        pairs = high.sum(axis=1) * low.sum(axis=1)
+        np.divide((high @ wins * low).sum(axis=1), pairs, out=areas, where=pairs != 0)
+        return areas
+
+    return of
+
+
 def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
     """Mean of one value per unit. For a paired comparison pass the differences."""
     x = np.asarray(values, float)

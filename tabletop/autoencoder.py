@@ -15,6 +15,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
+from contracts.intervals import Interval, bootstrap
 from tabletop.data import PairSet
 from tabletop.tensors import as_pictures, pixels
 from tabletop.trainer import Metrics, Outcome, Schedule, train
@@ -96,12 +97,12 @@ def reconstruct(model: AutoencoderKL, pictures: np.ndarray) -> np.ndarray:
         )
 
 
-def evaluate(model: AutoencoderKL, data: PairSet) -> dict[str, float]:
+def evaluate(model: AutoencoderKL, data: PairSet) -> dict[str, Interval]:
     """Mean PSNR in dB over held-out clean and flawed pictures."""
     figures = {}
     for name, pictures in (("clean", data.clean), ("flawed", data.flawed)):
         error = (reconstruct(model, pictures).astype(np.float32) - pictures) ** 2
-        figures[f"PSNR {name} (dB)"] = float(np.mean(10 * np.log10(255**2 / error.mean(axis=(1, 2, 3)))))
+        figures[f"PSNR {name} (dB)"] = bootstrap(10 * np.log10(255**2 / error.mean(axis=(1, 2, 3))))
     return figures
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from tabletop.trainer import Outcome, describe
+from contracts.intervals import Interval
+
+Figures: TypeAlias = Mapping[str, Interval | float]
 
 _PURPOSE = {
     "clip": "Tiny CLIP of the tabletop world: the generator's text encoder, the defender's vision tower.",
@@ -18,30 +24,71 @@ _PURPOSE = {
     "judge": "Independent judge for reporting: object, color, surface, flaw probability per category.",
     "defender": "Small LEGION: finds, masks and explains artifacts; tells renders from generated pictures.",
 }
+PRACTICAL = ("max_seconds", "pause_after", "save_every", "log_every")
+"""Settings of a sitting, on which no result depends."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One training on the way to a model."""
+
+    name: str
+    schedule: Any
+    """A dataclass of settings."""
+    log: Path
+    """Lines of JSON, the last of which has the seconds of all sittings."""
+
+    def describe(self) -> dict[str, object]:
+        """Its settings and how long it took."""
+        settings = {k: v for k, v in asdict(self.schedule).items() if k not in PRACTICAL}
+        return {"name": self.name, **settings, "seconds": round(seconds_of(self.log))}
+
+
+def seconds_of(log: Path) -> float:
+    """Seconds of training at the last line of a log; 0 if there is none."""
+    return float(json.loads(log.read_text().splitlines()[-1])["seconds"]) if log.exists() else 0.0
 
 
 def write(
-    name: str,
-    folder: Path,
-    schedule: Any,
-    outcome: Outcome,
-    pairs: int,
-    figures: Mapping[str, float],
-    notes: str = "",
+    name: str, folder: Path, parts: Sequence[Part], pairs: int, seeds: tuple[int, int], figures: Figures
 ) -> None:
-    """Write `folder/README.md` and `folder/training.json`."""
+    """Write `folder/README.md` and `folder/training.json`. `pairs` were rendered from seeds in this range."""
+    described = [part.describe() for part in parts]
+    seconds = sum(seconds_of(part.log) for part in parts)
     facts = {
         "pairs": pairs,
-        **describe(schedule, outcome),
-        "figures": {k: round(v, 4) for k, v in figures.items()},
+        "seeds": list(seeds),
+        "parts": described,
+        "training_seconds": round(seconds),
+        "machine": machine(),
+        "figures": {k: asdict(v) if isinstance(v, Interval) else round(v, 4) for k, v in figures.items()},
     }
     (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
-    rows = "\n".join(f"| {k} | {v:.3f} |" for k, v in figures.items())
-    settings = "\n".join(f"- {k.replace('_', ' ')}: {v}" for k, v in describe(schedule, outcome).items())
+    rows = "\n".join(f"| {k} | {shown(v)} |" for k, v in figures.items())
+    hours = f"{seconds / 3600:.1f} hours on {machine()}"
     (folder / "README.md").write_text(
         f"# {name}\n\n{_PURPOSE[name]}\n\n"
-        f"Made by `legion train {name}` on {pairs:,} rendered pairs of the training seeds, on CPU. "
-        f"License: Apache-2.0, like the code; the data is rendered by tabletop/.\n\n"
-        f"## Figures on held-out validation seeds\n\n| figure | value |\n| --- | --- |\n{rows}\n\n"
-        f"## Training\n\n{settings}\n{notes}"
+        f"Made by `legion train {name}` in {hours}, from {pairs:,} rendered pairs of a clean and "
+        f"a flawed picture (scene seeds from {seeds[0]:,} up, below {seeds[1]:,}).\n"
+        "License: Apache-2.0, like the code; the data is rendered by `tabletop/`.\n\n"
+        "## Figures\n\nOn held-out scenes that no training saw; brackets are 95 % bootstrap intervals.\n\n"
+        f"| figure | value |\n| --- | --- |\n{rows}\n\n"
+        "## Training\n\n" + "\n\n".join(map(_settings, described)) + "\n"
     )
+
+
+def shown(value: Interval | float) -> str:
+    """A figure, with its interval where it has one."""
+    if isinstance(value, Interval):
+        return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    return f"{value:.3f}"
+
+
+def machine() -> str:
+    """The kind of machine this is; it says nothing of whose."""
+    return f"a CPU ({platform.machine()}, {os.cpu_count()} hardware threads), torch {version('torch')}"
+
+
+def _settings(part: Mapping[str, object]) -> str:
+    lines = [f"- {k.replace('_', ' ')}: {v}" for k, v in part.items() if k != "name"]
+    return "\n".join([f"{part['name']}:", "", *lines])

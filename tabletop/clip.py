@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
 
+from contracts.intervals import Interval, auc, bootstrap, resample
 from contracts.records import CATEGORIES
 from tabletop import captions
 from tabletop.data import PairSet
@@ -308,9 +309,9 @@ def save(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
 
 
 @torch.no_grad()
-def evaluate(model: CLIPModel, tokenizer: CLIPTokenizer, data: PairSet) -> dict[str, float]:
-    """Zero-shot accuracy on clean pictures, and how often each modifier tells a sound picture from a flawed
-    one (AUC).
+def evaluate(model: CLIPModel, tokenizer: CLIPTokenizer, data: PairSet) -> dict[str, Interval]:
+    """Zero-shot accuracy on clean pictures, and how well each modifier tells sound pictures from flawed ones
+    (AUC); the units of the intervals are scenes.
     """
     model.eval()
     clean = torch.cat(
@@ -323,21 +324,21 @@ def evaluate(model: CLIPModel, tokenizer: CLIPTokenizer, data: PairSet) -> dict[
     result = {}
     kinds = (("shape", SHAPES), ("color", COLORS), ("surface", SURFACES))
     for k, (name, options) in enumerate(kinds):
-        right = 0
+        right = []
         for i, scene in enumerate(scenes):
             words = [(scene.solids[0].shape, scene.solids[0].color, scene.surface)[k], *options]
             plain = captions.scene_caption(scene, name_material=False)
             feature = _text_cache(model, tokenizer, [plain.replace(words[0], o, 1) for o in options])
-            right += int((feature @ clean[i]).argmax()) == attributes(scene)[k]
-        result[f"zero-shot {name}"] = right / len(scenes)
-    flags = data.flags
+            right.append(int((feature @ clean[i]).argmax()) == attributes(scene)[k])
+        result[f"zero-shot {name}"] = bootstrap(right)
+    bad = np.concatenate([np.zeros_like(data.flags), data.flags])
+    numbers = np.tile(np.arange(len(scenes)), 2)
     for k, category in enumerate(CATEGORIES):
         asked = [captions.scene_caption(s, name_material=False) for s in scenes]
         gain = _texts(model, tokenizer, [captions.with_modifiers(p, [category]) for p in asked])
         gain = gain - _texts(model, tokenizer, asked)
-        sound = torch.cat([(clean * gain).sum(-1), (flawed * gain).sum(-1)[~torch.from_numpy(flags[:, k])]])
-        bad = (flawed * gain).sum(-1)[torch.from_numpy(flags[:, k])]
-        result[f"modifier AUC {category}"] = float((sound[:, None] > bad[None]).float().mean())
+        doubt = -torch.cat([(clean * gain).sum(-1), (flawed * gain).sum(-1)]).numpy()
+        result[f"modifier AUC {category}"] = resample(auc(doubt, bad[:, k], numbers), len(scenes))
     return result
 
 

@@ -26,6 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from contracts.errors import CheckpointError
+from contracts.intervals import Interval, bootstrap
 from contracts.records import Mask
 from tabletop import data
 from tabletop.flaws import STRUCTURE, Pair
@@ -237,17 +238,17 @@ def pictures_of(pairs: Sequence[Pair]) -> tuple[NDArray[np.uint8], NDArray[np.ui
 
 def evaluate(
     check: GeometryCheck, pairs: Sequence[Pair], clean: NDArray[np.uint8], flawed: NDArray[np.uint8]
-) -> dict[str, float]:
+) -> dict[str, Interval]:
     """Share of `clean` pictures found sound, and of `flawed` ones found misshapen by kind of flaw."""
     shapes = _shapes(pairs)
     sound = [
         [check.sound(fits, names) for fits, names in zip(check.fits(pictures, shapes), shapes, strict=True)]
         for pictures in (clean, flawed)
     ]
-    figures = {"clean found sound": float(np.mean(sound[0]))}
+    figures = {"clean found sound": bootstrap(sound[0])}
     for kind in STRUCTURE:
         caught = [not good for good, pair in zip(sound[1], pairs, strict=True) if kind in pair.kinds]
-        figures[f"{kind} found misshapen"] = float(np.mean(caught))
+        figures[f"{kind} found misshapen"] = bootstrap(caught)
     return figures
 
 

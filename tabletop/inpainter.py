@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from contracts.errors import CheckpointError
+from contracts.intervals import Interval, bootstrap
 from contracts.protocols import Inpainter
 from contracts.records import CATEGORIES, InpaintRequest
 from tabletop import captions
@@ -197,7 +198,7 @@ def save(
     (folder / "legion_defaults.json").write_text(json.dumps(DEFAULTS, indent=2) + "\n")
 
 
-def evaluate(painter: Inpainter, data: PairSet) -> dict[str, float]:
+def evaluate(painter: Inpainter, data: PairSet) -> dict[str, Interval]:
     """PSNR in dB inside a hole around all flaws of each picture, filled by `painter` from a caption that asks
     for everything sound; of the flawed picture; and how often the filled one is nearer to the truth.
     """
@@ -209,9 +210,9 @@ def evaluate(painter: Inpainter, data: PairSet) -> dict[str, float]:
     filled = np.stack(painter.inpaint(requests))
     ours, before = (_psnr_inside(seen, data.clean, np.stack(holes)) for seen in (filled, data.flawed))
     return {
-        "PSNR in the hole, filled (dB)": float(ours.mean()),
-        "PSNR in the hole, flawed (dB)": float(before.mean()),
-        "filled nearer to the truth": float((ours > before).mean()),
+        "PSNR in the hole, filled (dB)": bootstrap(ours),
+        "PSNR in the hole, flawed (dB)": bootstrap(before),
+        "filled nearer to the truth": bootstrap(ours > before),
     }
 
 

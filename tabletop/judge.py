@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from contracts.errors import CheckpointError
+from contracts.intervals import Interval, auc, bootstrap, resample
 from contracts.records import CATEGORIES
 from tabletop.data import PairSet
 from tabletop.scenes import ATTRIBUTE_SIZES, SHAPES, attributes
@@ -189,21 +190,25 @@ def judge(model: JudgeNetwork, images: np.ndarray, batch: int = 250) -> Opinion:
     return Opinion(shape, color, surface, second_shape, second_color, flaws.sigmoid().numpy())
 
 
-def evaluate(model: JudgeNetwork, data: PairSet, pictures: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
-    """Held-out accuracy of every head over (clean, flawed) pictures, and AUC per flaw category."""
+def evaluate(
+    model: JudgeNetwork, data: PairSet, pictures: tuple[np.ndarray, np.ndarray]
+) -> dict[str, Interval]:
+    """Held-out accuracy of every head over (clean, flawed) pictures, and AUC per flaw category; the units of
+    the intervals are scenes.
+    """
     opinions = [judge(model, p) for p in pictures]
     labels = np.array([attributes(s) for s in data.scenes])
-    truth = [np.zeros_like(data.flags), data.flags]
+    truth = np.concatenate([np.zeros_like(data.flags), data.flags])
+    flaws = np.concatenate([o.flaws for o in opinions])
+    scenes = np.tile(np.arange(len(data)), 2)
     figures = {}
     for k, name in enumerate(("shape", "color", "surface", "second_shape", "second_color")):
-        figures[f"accuracy {name.replace('_', ' ')}"] = float(
-            np.mean([(getattr(o, name) == labels[:, k]).mean() for o in opinions])
-        )
+        right = np.mean([getattr(o, name) == labels[:, k] for o in opinions], axis=0)
+        figures[f"accuracy {name.replace('_', ' ')}"] = bootstrap(right)
     for k, category in enumerate(CATEGORIES):
-        p = np.concatenate([o.flaws[:, k] for o in opinions])
-        t = np.concatenate([flags[:, k] for flags in truth])
-        figures[f"accuracy {category}"] = float(((p > 0.5) == t).mean())
-        figures[f"AUC {category}"] = float((p[t][:, None] > p[~t][None]).mean())
-    figures["false alarms on clean"] = float(opinions[0].flawed.mean())
-    figures["flawed found"] = float(opinions[1].flawed.mean())
+        right = ((flaws[:, k] > 0.5) == truth[:, k]).reshape(2, -1).mean(axis=0)
+        figures[f"accuracy {category}"] = bootstrap(right)
+        figures[f"AUC {category}"] = resample(auc(flaws[:, k], truth[:, k], scenes), len(data))
+    figures["false alarms on clean"] = bootstrap(opinions[0].flawed)
+    figures["flawed found"] = bootstrap(opinions[1].flawed)
     return figures

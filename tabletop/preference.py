@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTokenizer
 
+from contracts.intervals import Interval, bootstrap
 from tabletop import captions
 from tabletop.clip import (
     encode_texts,
@@ -85,7 +86,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 @torch.no_grad()
 def evaluate(
     model: CLIPModel, tokenizer: CLIPTokenizer, data: PairSet, pictures: tuple[np.ndarray, np.ndarray]
-) -> dict[str, float]:
+) -> dict[str, Interval]:
     """Share of held-out pairs ranked as a person would rank them, for user-like captions."""
     rng = np.random.default_rng(4242)
     right = [caption(s, rng) for s in data.scenes]
@@ -98,6 +99,6 @@ def evaluate(
         quality.append(((good - bad) * own).sum(-1) > 0)
         match.append((good * (own - other)).sum(-1) > 0)
     return {
-        "clean over flawed": float(torch.cat(quality).float().mean()),
-        "match over mismatch": float(torch.cat(match).float().mean()),
+        "clean over flawed": bootstrap(torch.cat(quality).numpy()),
+        "match over mismatch": bootstrap(torch.cat(match).numpy()),
     }

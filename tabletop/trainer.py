@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+
+from contracts.errors import CheckpointError
+from tabletop.cards import PRACTICAL
 
 Metrics = dict[str, float]
 LossFunction = Callable[[int, np.random.Generator], tuple[torch.Tensor, Metrics]]
@@ -42,6 +44,11 @@ class Schedule:
     save_every: float = 120.0
     """Seconds between checkpoints."""
     log_every: int = 50
+
+    def lasting(self) -> dict[str, object]:
+        """The settings that a result depends on."""
+        facts = {k: v for k, v in asdict(self).items() if k not in PRACTICAL}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in facts.items()}
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def train(
     )
     average = copy.deepcopy(modules).requires_grad_(False) if schedule.ema_decay else None
     checkpoint = folder / f"{name}.pt"
-    step, spent = _resume(checkpoint, modules, average, optimizer)
+    step, spent = _resume(checkpoint, modules, average, optimizer, schedule)
     started = saved = time.monotonic()
     log = (folder / f"{name}.jsonl").open("a")
     window: list[Metrics] = []
@@ -88,7 +95,7 @@ def train(
         last = step >= schedule.steps
         pause = now - started >= schedule.max_seconds
         if last or pause or now - saved >= schedule.save_every:
-            _save(checkpoint, modules, average, optimizer, step, spent + now - started)
+            _save(checkpoint, modules, average, optimizer, schedule, step, spent + now - started)
             saved = now
         if last or pause:
             break
@@ -129,13 +136,6 @@ def learning_rate(step: int, schedule: Schedule) -> float:
     return schedule.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
-def describe(schedule: Any, outcome: Outcome) -> dict[str, object]:
-    """What a model card says about a run."""
-    practical = ("max_seconds", "pause_after", "save_every", "log_every")
-    facts = {k: v for k, v in asdict(schedule).items() if k not in practical}
-    return {**facts, "trained_steps": outcome.step, "training_seconds": round(outcome.seconds)}
-
-
 def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
     with torch.no_grad():
         for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
@@ -149,10 +149,12 @@ def _save(
     modules: nn.Module,
     average: nn.Module | None,
     optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
     step: int,
     spent: float,
 ) -> None:
     state = {
+        "schedule": schedule.lasting(),
         "modules": modules.state_dict(),
         "average": average.state_dict() if average is not None else None,
         "optimizer": optimizer.state_dict(),
@@ -165,11 +167,21 @@ def _save(
 
 
 def _resume(
-    path: Path, modules: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer
+    path: Path,
+    modules: nn.Module,
+    average: nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
 ) -> tuple[int, float]:
     if not path.exists():
         return 0, 0.0
     state = torch.load(path, weights_only=True)
+    changed = [k for k, v in schedule.lasting().items() if state.get("schedule", {}).get(k, v) != v]
+    if changed:
+        raise CheckpointError(
+            f"{path} was trained with another schedule ({', '.join(changed)}): remove it to begin anew, or "
+            "train with the schedule that it began with"
+        )
     modules.load_state_dict(state["modules"])
     if average is not None:
         average.load_state_dict(state["average"])

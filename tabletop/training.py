@@ -9,13 +9,15 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
-from tabletop import data, inputs
+from contracts.intervals import Interval
+from tabletop import cards, data, inputs
+from tabletop.scenes import SEED_RANGES
 
 BUILD = Path("build/tabletop")
 WEIGHTS = Path(__file__).parent / "weights"
@@ -23,7 +25,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 def train_clip(args: argparse.Namespace) -> None:
     """Both towers of the tiny CLIP; needs the autoencoder, to know its pictures from renders."""
-    from tabletop import cards, clip
+    from tabletop import clip
 
     schedule = replace(clip.SCHEDULE, max_seconds=args.max_seconds)
     pairs = data.load("train", clip.PAIRS, args.data)
@@ -32,7 +34,7 @@ def train_clip(args: argparse.Namespace) -> None:
     if outcome.finished:
         clip.save(model, tokenizer, args.weights / "clip")
         figures = clip.evaluate(model, tokenizer, data.load("validation", 1_000, args.data))
-        cards.write("clip", args.weights / "clip", schedule, outcome, clip.PAIRS, figures)
+        _card(args, "clip", {"clip": schedule}, "train", clip.PAIRS, figures)
 
 
 def train_autoencoder(args: argparse.Namespace) -> None:
@@ -45,13 +47,14 @@ def train_autoencoder(args: argparse.Namespace) -> None:
     if outcome.finished:
         model.save_pretrained(args.build / "autoencoder" / "model")
         figures = autoencoder.evaluate(model, data.load("validation", 1_000, args.data))
-        (args.build / "autoencoder" / "figures.json").write_text(json.dumps(figures))
-        print(figures)
+        kept = {name: asdict(figure) for name, figure in figures.items()}
+        (args.build / "autoencoder" / "figures.json").write_text(json.dumps(kept, indent=2))
+        print(kept)
 
 
 def train_geometry(args: argparse.Namespace) -> None:
     """The geometry check: its cutter, and the bounds that clean pictures keep."""
-    from tabletop import autoencoder, cards, geometry
+    from tabletop import autoencoder, geometry
 
     schedule = replace(geometry.SCHEDULE, max_seconds=args.max_seconds)
     vae = inputs.trained_autoencoder(args)
@@ -70,12 +73,12 @@ def train_geometry(args: argparse.Namespace) -> None:
         geometry.save(check, args.weights / "geometry")
         clean, flawed = (autoencoder.reconstruct(vae, p) for p in geometry.pictures_of(measured))
         figures = geometry.evaluate(check, measured, clean, flawed)
-        cards.write("geometry", args.weights / "geometry", schedule, outcome, len(learned), figures)
+        _card(args, "geometry", {"geometry": schedule}, "geometry", len(learned), figures)
 
 
 def train_scorer(args: argparse.Namespace) -> None:
     """The preference scorer, from the tiny CLIP."""
-    from tabletop import cards, clip, preference
+    from tabletop import clip, preference
 
     schedule = replace(preference.SCHEDULE, max_seconds=args.max_seconds)
     model, tokenizer = inputs.bundled_clip(args)
@@ -99,12 +102,12 @@ def train_scorer(args: argparse.Namespace) -> None:
             )
             for k, v in preference.evaluate(model, tokenizer, held_out, pictures).items()
         }
-        cards.write("scorer", args.weights / "scorer", schedule, outcome, preference.PAIRS, figures)
+        _card(args, "scorer", {"scorer": schedule}, "train", preference.PAIRS, figures)
 
 
 def train_judge(args: argparse.Namespace) -> None:
     """The independent judge; learns from the generator's pictures as well, once there is one."""
-    from tabletop import cards, judge
+    from tabletop import judge
 
     schedule = replace(judge.SCHEDULE, max_seconds=args.max_seconds)
     pairs = data.load("judge", judge.PAIRS, args.data)
@@ -115,12 +118,12 @@ def train_judge(args: argparse.Namespace) -> None:
         judge.save(model, args.weights / "judge")
         held_out = data.load("validation", 1_000, args.data)
         figures = judge.evaluate(model, held_out, inputs.reconstructed(args, "validation", 1_000))
-        cards.write("judge", args.weights / "judge", schedule, outcome, judge.PAIRS, figures)
+        _card(args, "judge", {"judge": schedule}, "judge", judge.PAIRS, figures)
 
 
 def train_generator(args: argparse.Namespace) -> None:
     """The diffusion model; needs the CLIP and the autoencoder."""
-    from tabletop import cards, generator
+    from tabletop import autoencoder, generator
 
     schedule = replace(generator.SCHEDULE, max_seconds=args.max_seconds)
     settling = replace(generator.SETTLING, max_seconds=args.max_seconds)
@@ -133,17 +136,19 @@ def train_generator(args: argparse.Namespace) -> None:
     unet, outcome = generator.train_generator(
         pairs, latents, clip_model, tokenizer, folder, schedule, settling
     )
-    generator.save(unet, vae, clip_model, tokenizer, args.weights / "generator")
-    figures = json.loads((args.build / "autoencoder" / "figures.json").read_text())
-    cards.write("generator", args.weights / "generator", schedule, outcome, len(pairs), figures)
     if outcome.finished:
+        generator.save(unet, vae, clip_model, tokenizer, args.weights / "generator")
+        kept = json.loads((args.build / "autoencoder" / "figures.json").read_text())
+        figures = {name: Interval(**figure) for name, figure in kept.items()}
+        schedules = {"autoencoder": autoencoder.SCHEDULE, "generator": schedule, "settling": settling}
+        _card(args, "generator", schedules, "train", len(pairs), figures)
         (folder / inputs.FINISHED).touch()
 
 
 def train_inpainter(args: argparse.Namespace) -> None:
     """The inpainting model; starts as the generator."""
     from controller.generators.diffusers_inpainting import DiffusersInpainter
-    from tabletop import cards, inpainter
+    from tabletop import inpainter
 
     schedule = replace(inpainter.SCHEDULE, max_seconds=args.max_seconds)
     parts = inpainter.load_parts(args.weights / "generator")
@@ -153,14 +158,12 @@ def train_inpainter(args: argparse.Namespace) -> None:
         inpainter.save(unet, parts, args.weights / "inpainter")
         painter = DiffusersInpainter.load(args.weights / "inpainter", batch_size=25, exact=False)
         figures = inpainter.evaluate(painter, data.load("validation", 200, args.data))
-        cards.write("inpainter", args.weights / "inpainter", schedule, outcome, len(pairs), figures)
+        _card(args, "inpainter", {"inpainter": schedule}, "train", len(pairs), figures)
 
 
 def train_defender(args: argparse.Namespace) -> None:
     """The small LEGION; its last stage needs the generator's pictures and is left out until there is one."""
-    from tabletop import cards
     from tabletop import train_defender as recipe
-    from tabletop.trainer import Outcome
 
     pairs = data.load("train", recipe.PAIRS, args.data)
     painted = inputs.paintings(args) if inputs.generator_is_finished(args) else None
@@ -175,14 +178,26 @@ def train_defender(args: argparse.Namespace) -> None:
     held_out = data.load("validation", 1_000, args.data)
     measured = recipe.calibrate_and_measure(out, held_out, inputs.reconstructed(args, "validation", 1_000))
     figures = {f"{name} ({how})": v for how, values in measured.items() for name, v in values.items()}
-    seconds = sum(_last_logged(folder / f"{part}.jsonl") for part in ("warm-up", "stage-1", "stage-2"))
-    outcome = Outcome(plan.stage_1.steps, True, seconds)
-    cards.write("defender", out, plan.stage_1, outcome, recipe.PAIRS, figures)
+    schedules = {"warm-up": plan.warm_up, "stage-1": plan.stage_1, "stage-2": plan.stage_2}
+    _card(args, "defender", schedules, "train", recipe.PAIRS, figures)
 
 
-def _last_logged(path: Path) -> float:
-    """Seconds of training at the last line of a log; 0 if there is none."""
-    return float(json.loads(path.read_text().splitlines()[-1])["seconds"]) if path.exists() else 0.0
+def _card(
+    args: argparse.Namespace,
+    name: str,
+    schedules: Mapping[str, object],
+    split: str,
+    pairs: int,
+    figures: cards.Figures,
+) -> None:
+    """The card of a model trained on the first pairs of a split, in parts that logged under their names."""
+    folders = {"autoencoder": "autoencoder"}
+    parts = [
+        cards.Part(part, schedule, args.build / folders.get(part, name) / f"{part}.jsonl")
+        for part, schedule in schedules.items()
+    ]
+    first = SEED_RANGES[split][0]
+    cards.write(name, args.weights / name, parts, pairs, (first, first + pairs), figures)
 
 
 def _keep_freed_memory() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from contracts import intervals
-from contracts.intervals import bootstrap, ratio, resample
+from contracts.intervals import auc, bootstrap, ratio, resample
 
 
 def test_width_is_that_of_the_normal_approximation():
@@ -39,3 +39,12 @@ def test_draws_without_anything_below_are_left_out():
 
 def test_a_single_unit_has_no_spread():
     assert bootstrap([0.25]) == intervals.Interval(0.25, 0.25, 0.25)
+
+
+def test_area_under_the_curve_counts_pairs_and_its_interval_counts_units():
+    scores, truth = np.array([0.1, 0.4, 0.35, 0.8, 0.4]), np.array([False, False, True, True, True])
+    pairs = [float(a > b) + 0.5 * (a == b) for a in scores[truth] for b in scores[~truth]]
+    whole = resample(auc(scores, truth, np.arange(5)), 5)
+    assert whole.mean == pytest.approx(np.mean(pairs)) and whole.low < whole.mean <= whole.high
+    tied = resample(auc([0.9, 0.1, 0.2, 0.7], [True, False, True, False], [0, 0, 1, 1]), 2)
+    assert tied.mean == pytest.approx(0.75) and {tied.low, tied.high} == {0.0, 1.0}

@@ -77,5 +77,5 @@ def test_what_was_trained_paints_behind_the_protocol(pairs, parts, tmp_path):
     filled = painter.inpaint([InpaintRequest(pairs.flawed[0], hole, "a red cone", 3)])[0]
     assert filled.shape == (64, 64, 3)
     figures = inpainter.evaluate(painter, pairs)
-    assert figures["PSNR in the hole, flawed (dB)"] > 5
+    assert figures["PSNR in the hole, flawed (dB)"].mean > 5
     assert 0 <= figures["filled nearer to the truth"] <= 1

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from contracts.errors import CheckpointError
 from tabletop.trainer import Schedule, learning_rate, train
 
 SCHEDULE = Schedule(steps=30, learning_rate=1e-2, seed=3, warmup=5, ema_decay=0.9, log_every=10)
@@ -35,6 +36,14 @@ def test_resume_is_exact(tmp_path):
         assert sittings < 500
     assert sittings > 1, "the test must stop the run at least once"
     assert all(torch.equal(expected[k], state[k]) for k in expected)
+
+
+def test_a_run_goes_on_only_with_the_schedule_it_began_with(tmp_path):
+    run(tmp_path, max_seconds=0.0)
+    with pytest.raises(CheckpointError, match=r"another schedule \(steps, betas\): remove it"):
+        run(tmp_path, steps=40, betas=(0.8, 0.9))
+    outcome, _ = run(tmp_path, log_every=7)
+    assert outcome.finished
 
 
 def test_another_seed_gives_other_weights(tmp_path):
