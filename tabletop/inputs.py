@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +32,14 @@ FINISHED = "finished"
 def generator_is_finished(args: argparse.Namespace) -> bool:
     """Whether there is a generator whose pictures others may learn from."""
     return (args.build / "generator" / FINISHED).exists()
+
+
+def fingerprint(folder: Path) -> str:
+    """Eight hexadecimal digits of the weights in a folder: what they made is known by it."""
+    weights = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        weights.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return weights.hexdigest()[:8]
 
 
 def bundled_clip(args: argparse.Namespace):  # type: ignore[no-untyped-def]
@@ -59,7 +69,8 @@ def reconstructed(
     """Clean and flawed pictures of a split after the generator's autoencoder, kept in the build folder."""
     from tabletop import autoencoder
 
-    path = args.build / "autoencoder" / f"world{data.WORLD}-{split}-{count}.npz"
+    made_by = fingerprint(args.build / "autoencoder" / "model")
+    path = args.build / "autoencoder" / f"world{data.WORLD}-{split}-{count}-{made_by}.npz"
     if not path.exists():
         pairs, vae = data.load(split, count, args.data), trained_autoencoder(args)
         np.savez(
@@ -116,7 +127,8 @@ def _painted(
     last = SEED_RANGES[split][1]
     scenes = [sample_scene(s, solid_count(s)) for s in range(last - PAINTED, last)]
     asked = modifiers_for(PAINTED, seed)
-    path = args.build / "generator" / f"world{data.WORLD}-{split}-painted-{PAINTED}.npy"
+    made_by = fingerprint(args.weights / "generator")
+    path = args.build / "generator" / f"world{data.WORLD}-{split}-painted-{PAINTED}-{made_by}.npy"
     if not path.exists():
         np.save(path, paint(args.weights / "generator", scenes, asked, seed))
     return np.load(path), scenes, asked

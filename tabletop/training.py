@@ -132,7 +132,8 @@ def train_generator(args: argparse.Namespace) -> None:
     pairs = data.load("train", None, args.data)
     folder = args.build / "generator"
     folder.mkdir(parents=True, exist_ok=True)
-    latents = generator.encode_latents(vae, pairs, folder / "latents.pt")
+    encoded = f"latents-world{data.WORLD}-{inputs.fingerprint(args.build / 'autoencoder' / 'model')}.pt"
+    latents = generator.encode_latents(vae, pairs, folder / encoded)
     unet, outcome = generator.train_generator(
         pairs, latents, clip_model, tokenizer, folder, schedule, settling
     )

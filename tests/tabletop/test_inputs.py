@@ -1,0 +1,44 @@
+"""What one model makes for another's training is kept under the name of the weights that made it."""
+
+import argparse
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tabletop import inputs, paintings
+
+
+def weights(folder, value):
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({"w": torch.full((2,), float(value))}, folder / "model.safetensors")
+
+
+def test_a_fingerprint_is_of_the_weights_and_of_nothing_else(tmp_path):
+    weights(tmp_path / "one", 1)
+    weights(tmp_path / "two", 1)
+    (tmp_path / "two" / "README.md").write_text("other words")
+    first = inputs.fingerprint(tmp_path / "one")
+    assert first == inputs.fingerprint(tmp_path / "two") and len(first) == 8
+    weights(tmp_path / "two", 2)
+    assert first != inputs.fingerprint(tmp_path / "two")
+
+
+@pytest.mark.parametrize("value", [1, 2])
+def test_another_generator_paints_anew(tmp_path, monkeypatch, value):
+    args = argparse.Namespace(build=tmp_path / "build", weights=tmp_path / "weights")
+    (args.build / "generator").mkdir(parents=True)
+    weights(args.weights / "generator", 1)
+    painted = []
+
+    def paint(folder, scenes, asked, seed):
+        painted.append(seed)
+        return np.full((2, 4, 4, 3), len(painted), np.uint8)
+
+    monkeypatch.setattr(inputs, "PAINTED", 2)
+    monkeypatch.setattr(paintings, "paint", paint)
+    inputs._painted(args, "train", 71)
+    weights(args.weights / "generator", value)
+    pictures, scenes, asked = inputs._painted(args, "train", 71)
+    assert len(painted) == value and pictures[0, 0, 0, 0] == value and len(scenes) == len(asked) == 2
