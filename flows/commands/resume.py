@@ -54,19 +54,25 @@ def resume(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def replay(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
-    """`legion replay`. Exit code 1 if a picture came out otherwise."""
+    """`legion replay`. Exit code 1 if anything came out otherwise."""
     import tempfile
     from dataclasses import replace
 
     from flows.jobs.approval import recorded
     from flows.jobs.regeneration import check_run_id
-    from flows.jobs.replaying import compare
+    from flows.jobs.replaying import compare, first_difference, headlines
     from memory_bank import open_memory_bank
 
     bank = open_memory_bank()
     before = bank.outline(check_run_id(arguments.run))
     if before.status != "finished":
         raise InvalidInput(f"run {before.run_id} is {before.status}: legion resume {before.run_id} first")
+    if lost := bank.lost(before.run_id):
+        raise InvalidInput(
+            f"run {before.run_id} lost {len(lost)} of its files: legion resume {before.run_id} "
+            "makes them anew"
+        )
+    before = bank.load(before.run_id)
     kind, job = asked_for(bank, before.run_id)
     with tempfile.TemporaryDirectory() as folder:
         scratch = open_memory_bank(f"sqlite:///{folder}/bank.sqlite3", f"{folder}/store")
@@ -77,19 +83,20 @@ def replay(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     same = all(row.same for row in rows)
     if arguments.json:
         values = [row._asdict() for row in rows]
-        print(json.dumps({"run_id": before.run_id, "same": same, "steps": values}, ensure_ascii=False))
+        first = None if same else next(row.step for row in rows if not row.same)
+        found = {"run_id": before.run_id, "same": same, "first_difference": first, "steps": values}
+        print(json.dumps(found, ensure_ascii=False))
     else:
         from flows.terminal.console import print_replay
 
-        print_replay(rows)
+        print_replay(headlines(rows), len(rows))
     if not same:
-        changed = ", ".join(dict.fromkeys(row.step for row in rows if not row.same))
         why = (
             "its settings were changed half way, which is not done anew"
             if before.earlier_settings
             else "other models, versions or machine than then"
         )
-        raise LegionError(f"run {before.run_id} came out otherwise ({changed}): {why}")
+        raise LegionError(f"run {before.run_id} came out otherwise, {first_difference(rows)} ({why})")
     return 0
 
 

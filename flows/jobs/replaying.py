@@ -1,17 +1,35 @@
-"""A run beside the same run done anew: which step gave another picture or another word."""
+"""A run beside the same run done anew: which step gave another picture, mask, word or number.
+
+Both are compared as the record says it that goes with exported pictures: every value of it, content by its
+digest. Left out is what no repetition can give again: how long it took, and what a language model was paid.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from contracts.records import Round, Run
+from contracts.records import Run
+from flows.files.provenance import chain
+
+LEFT_OUT = {"round", "seconds", "usage"}
+ORDER = (
+    "prompt", "seed", "image", "diagnosis", "scores", "regions", "left_out", "result", "outside",
+    "review", "verdict", "revision",
+)  # fmt: skip
+"""A round's parts as they come about, so that the first difference is the cause of those after it."""
+NAMES = {"image": "picture", "painted": "picture", "diagnosis": "", "synthetic_probability": "probability"}
+ONE_OF = {"findings": "finding", "regions": "region", "candidates": "candidate", "left_out": "left out",
+          "scores": "score", "answers": "answer"}  # fmt: skip
 
 
 class Compared(NamedTuple):
-    """One step of both; None where one of them did not take it."""
+    """One value of both; None where one of them has none."""
 
     step: str
+    """As `round 2 region 1 candidate 2 seam`."""
     before: str | None
     again: str | None
 
@@ -21,30 +39,55 @@ class Compared(NamedTuple):
 
 
 def compare(before: Run, again: Run) -> list[Compared]:
-    """Every picture by its digest, every prompt, verdict and score, in the order in which they were made."""
+    """Every prompt, picture, mask, finding, score and verdict of the rounds, of their regions and of those's
+    candidates, in the order in which they were made. Both runs need their masks."""
     rows = []
-    for old, new in zip_longest(before.rounds, again.rounds):
-        then, now = _steps(old), _steps(new)
-        names = list(dict.fromkeys([*then, *now]))
-        index = (old or new).index
-        rows += [Compared(f"round {index} {name}", then.get(name), now.get(name)) for name in names]
+    both = zip_longest(chain(before, None)["rounds"], chain(again, None)["rounds"])
+    for index, (old, new) in enumerate(both, start=1):
+        then, now = (dict(_values(_in_order(item), f"round {index}")) for item in (old, new))
+        rows += [Compared(name, then.get(name), now.get(name)) for name in _merged(list(then), list(now))]
     return rows
 
 
-def _steps(item: Round | None) -> dict[str, str | None]:
-    """What a round came to, as text; masks are left out, which a listing does not hold."""
-    if item is None:
-        return {}
-    steps: dict[str, str | None] = {"prompt": item.prompt, "picture": item.image}
-    if item.diagnosis is not None:
-        steps["findings"] = "; ".join(f"{f.phrase} {f.confidence!r}" for f in item.diagnosis.findings)
-    steps |= {f"score {score.name}": repr(score.value) for score in item.scores or ()}
-    for number, repair in enumerate(item.repairs or (), start=1):
-        for count, candidate in enumerate(repair.candidates, start=1):
-            steps[f"region {number} candidate {count}"] = candidate.painted
-        steps[f"region {number}"] = repair.picture
-    if item.repairs is not None:
-        steps["result"] = item.result
-    if item.verdict is not None:
-        steps["verdict"] = f"{'accepted' if item.verdict.accepted else 'rejected'}: {item.verdict.reason}"
-    return steps
+def first_difference(rows: Sequence[Compared]) -> str:
+    """In one line, with what it was then and now."""
+    row = next(row for row in rows if not row.same)
+    then, now = ("nothing" if value is None else _short(value) for value in (row.before, row.again))
+    number = sum(not row.same for row in rows)
+    return f"first in {row.step}: {then} then, {now} now; {number} of {len(rows)} values differ"
+
+
+def headlines(rows: Sequence[Compared]) -> list[Compared]:
+    """Of a long list what a person reads: what differs, and each round's and region's outcome."""
+    ends = ("prompt", "picture", "result", "value", "mask", "seam", "accepted")
+    return [row for row in rows if not row.same or row.step.endswith(ends)]
+
+
+def _in_order(item: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    return {} if item is None else {name: item[name] for name in ORDER}
+
+
+def _values(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Name and text of everything in a record that is itself neither list nor mapping of such."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            if key not in LEFT_OUT:
+                yield from _values(part, f"{name} {NAMES.get(key, ONE_OF.get(key, key))}".rstrip())
+    elif isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+        for number, part in enumerate(value, start=1):
+            yield from _values(part, f"{name} {part.get('name', number)}")
+    elif value is not None and value != []:
+        yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _merged(then: list[str], now: list[str]) -> list[str]:
+    """All names, those that only one of them has after the one they follow there."""
+    names = list(then)
+    for at, name in enumerate(now):
+        if name not in then:
+            names.insert(names.index(now[at - 1]) + 1 if at else 0, name)
+    return names
+
+
+def _short(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

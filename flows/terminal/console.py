@@ -236,8 +236,8 @@ def print_listing(runs: Sequence[RunSummary], scenes: Sequence[str], filtered: b
     out().print(table)
 
 
-def print_replay(rows: Sequence[Compared]) -> None:
-    """Each step of a run beside its repetition."""
+def print_replay(rows: Sequence[Compared], compared: int) -> None:
+    """A run beside its repetition: some of the values that were compared, those that differ among them."""
     table = Table(header_style="dim")
     for name in ("step", "then", "now", ""):
         table.add_column(name, overflow="fold")
@@ -246,7 +246,7 @@ def print_replay(rows: Sequence[Compared]) -> None:
         table.add_row(*(Text(cell) for cell in cells), "same" if row.same else Text("differs", style="red"))
     out().print(table)
     if all(row.same for row in rows):
-        print(f"identical: {len(rows)} of {len(rows)} steps")
+        print(f"identical: {compared} of {compared} values")
 
 
 def print_provenance(found: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +108,36 @@ def test_a_replay_says_which_step_differs(kept, scripted, capsys, monkeypatch) -
         clip, "score", lambda *given: [Score(s.name, s.version, s.value + 1) for s in score(*given)]
     )
     line = said(capsys, "replay", "kept", code=1)
-    assert "round 1 score clip, round 2 score clip" in line and "picture" not in line
+    assert "otherwise, first in round 1 score clip value: 0." in line.splitlines()[-1]
+    assert f"{len(open_memory_bank().load('kept').rounds)} of " in line.splitlines()[-1]
+
+
+@pytest.mark.parametrize("what", ["mask", "explanation", "confidence"])
+def test_a_replay_looks_at_masks_and_at_everything_said(kept, scripted, capsys, monkeypatch, what) -> None:
+    diagnose = scripted.defender.diagnose
+
+    def otherwise(images):
+        (found,) = diagnose(images)
+        first = found.findings[0] if found.findings else None
+        other = {
+            "explanation": "another one",
+            "confidence": 0.5,
+            "mask": None if first is None else ~first.mask,
+        }
+        changed = (
+            found.findings if first is None else (replace(first, **{what: other[what]}), *found.findings[1:])
+        )
+        return [replace(found, findings=changed)]
+
+    monkeypatch.setattr(scripted.defender, "diagnose", otherwise)
+    line = said(capsys, "replay", "kept", code=1).splitlines()[-1]
+    assert f"first in round 1 finding 1 {what}: " in line and " then, " in line
+
+
+def test_a_replay_needs_all_files(kept, scripted, capsys, tmp_path) -> None:
+    bank = open_memory_bank()
+    next(Path(bank.where()[1]).rglob("masks/*/*.png")).unlink()
+    assert "lost 1 of its files: legion resume kept makes them anew" in said(capsys, "replay", "kept", code=1)
 
 
 def test_export_holds_everything_and_says_where_it_comes_from(kept, capsys, tmp_path) -> None:
