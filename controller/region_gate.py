@@ -1,8 +1,9 @@
 """Does a repaired region stay, and is a region worth another try? Pure functions; every doubt is a rollback.
 
 A repair stays only if, on the picture with that repair, the defender finds nothing or clearly less where the
-flaw was and nothing new nearby, the selection score is not worse, no seam shows, and every pixel outside the
-support is what it was. A measurement that is missing or not a number is an error, never an acceptance.
+flaw was and nothing new nearby, the selection score is worse neither than without the repair nor than that of
+the picture as it came, no seam shows, and every pixel outside the support is what it was. A measurement that
+is missing or not a number is an error, never an acceptance.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class RegionGateSettings:
     selection_score: str
     """Name of the score that selects."""
     score_tolerance: float = 0.0
-    """How far the picture's selection score may fall, 0 or more, in the score's own units."""
+    """How far the picture's selection score may fall, 0 or more, in the score's own units: by one repair, and
+    by all of them together below that of the picture as it came."""
     min_reduction: float = 0.5
     """By what share a finding must have shrunk if it is not gone, above 0 up to 1."""
     max_seam: float = 12.0
@@ -74,7 +76,9 @@ class RegionVerdict:
 class RegionGate(Protocol):
     """Whether the picture with a repaired region takes the place of the one without."""
 
-    def judge(self, region: RegionPlan, before: Look, after: Look) -> RegionVerdict: ...
+    def judge(
+        self, region: RegionPlan, before: Look, after: Look, original: Score | None
+    ) -> RegionVerdict: ...
 
     def describe(self) -> Mapping[str, object]: ...
 
@@ -85,9 +89,9 @@ class MeasuredGate:
 
     settings: RegionGateSettings
 
-    def judge(self, region: RegionPlan, before: Look, after: Look) -> RegionVerdict:
+    def judge(self, region: RegionPlan, before: Look, after: Look, original: Score | None) -> RegionVerdict:
         """See `judge_region`."""
-        return judge_region(region, before, after, self.settings)
+        return judge_region(region, before, after, original, self.settings)
 
     def describe(self) -> Mapping[str, object]:
         """All settings."""
@@ -98,7 +102,7 @@ class MeasuredGate:
 class OpenGate:
     """No gate at all, which is how LEGION's own script works: every repair stays. For comparison only."""
 
-    def judge(self, region: RegionPlan, before: Look, after: Look) -> RegionVerdict:
+    def judge(self, region: RegionPlan, before: Look, after: Look, original: Score | None) -> RegionVerdict:
         """Yes."""
         return RegionVerdict(True, "taken without a look")
 
@@ -128,20 +132,26 @@ class _Complete:
 
 
 def judge_region(
-    region: RegionPlan, before: Look, after: Look, settings: RegionGateSettings
+    region: RegionPlan,
+    before: Look,
+    after: Look,
+    original: Score | None,
+    settings: RegionGateSettings,
 ) -> RegionVerdict:
     """Whether the picture with the repaired region (`after`) takes the place of the one without (`before`).
 
-    The two pictures must differ in this region alone. The first rule that is broken is the reason. Raises
-    ModelError if a measurement is missing, not a number, or not comparable.
+    The two pictures must differ in this region alone; `original` is the selection score of the picture as it
+    came, before any repair. The first rule that is broken is the reason. Raises ModelError if a measurement
+    is missing, not a number, or not comparable.
     """
     old, new = _complete(before, settings, "before"), _complete(after, settings, "after")
-    check_comparable((old.score, new.score))
+    first = _usable(original, settings, "as it came")
+    check_comparable((first, old.score, new.score))
     broken = (
         _outside_changed(old, new)
         or _still_there(region, old.diagnosis, new.diagnosis, settings)
         or _new_nearby(region, old.diagnosis, new.diagnosis, settings)
-        or _score_worse(old.score, new.score, settings)
+        or _score_worse(first, old.score, new.score, settings)
         or _seam_shows(old.seam, new.seam, settings)
     )
     return (
@@ -217,10 +227,13 @@ def _new_nearby(
     return None
 
 
-def _score_worse(old: Score, new: Score, settings: RegionGateSettings) -> str | None:
-    if new.value >= old.value - settings.score_tolerance:
-        return None
-    return f"{new.name} fell to {new.value:.4f} from {old.value:.4f}"
+def _score_worse(first: Score, old: Score, new: Score, settings: RegionGateSettings) -> str | None:
+    if new.value < old.value - settings.score_tolerance:
+        return f"{new.name} fell to {new.value:.4f} from {old.value:.4f}"
+    # Many repairs that each cost a little may not cost more together than one of them may.
+    if new.value < first.value - settings.score_tolerance:
+        return f"{new.name} fell to {new.value:.4f} from {first.value:.4f} of the picture as it came"
+    return None
 
 
 def _seam_shows(old: float, new: float, settings: RegionGateSettings) -> str | None:
@@ -233,17 +246,20 @@ def _seam_shows(old: float, new: float, settings: RegionGateSettings) -> str | N
 def _complete(look: Look, settings: RegionGateSettings, when: str) -> _Complete:
     if look.diagnosis is None:
         raise ModelError(f"the picture {when} the repair has no diagnosis: the gate cannot judge it")
-    if look.score is None or look.score.name != settings.selection_score:
-        raise ModelError(f"the picture {when} the repair has no score called {settings.selection_score!r}")
-    if not math.isfinite(look.score.value):
-        raise ModelError(
-            f"the score {look.score.name!r} {when} the repair is {look.score.value}: not a number"
-        )
+    score = _usable(look.score, settings, f"{when} the repair")
     if look.seam is None or not math.isfinite(look.seam):
         raise ModelError(f"the seam {when} the repair is {look.seam}: it must be a number")
     if not look.outside:
         raise ModelError(f"the picture {when} the repair has no digest of the pixels outside the region")
-    return _Complete(look.diagnosis, look.score, look.seam, look.outside)
+    return _Complete(look.diagnosis, score, look.seam, look.outside)
+
+
+def _usable(score: Score | None, settings: RegionGateSettings, when: str) -> Score:
+    if score is None or score.name != settings.selection_score:
+        raise ModelError(f"the picture {when} has no score called {settings.selection_score!r}")
+    if not math.isfinite(score.value):
+        raise ModelError(f"the score {score.name!r} of the picture {when} is {score.value}: not a number")
+    return score
 
 
 def _change(region: RegionPlan, old: _Complete, new: _Complete) -> str:

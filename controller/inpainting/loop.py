@@ -296,9 +296,8 @@ class _Loop:
             painting, plan, standing = spot.painting, spot.repair.plan, spot.state.standing
             assert painting is not None
             now = _measured(after, plan, diagnosis, scores[0])
-            verdict = self.tools.gate.judge(
-                plan, _measured(before, plan, standing.diagnosis, standing.scores[0]), now
-            )
+            then = _measured(before, plan, standing.diagnosis, standing.scores[0])
+            verdict = self.tools.gate.judge(plan, then, now, state.first_scores[0])
             seen = replace(
                 painting,
                 diagnosis=diagnosis,

@@ -78,8 +78,15 @@ class State:
                     assert look.diagnosis is not None and look.scores is not None
                     return Standing(repair.picture, look.diagnosis, look.scores)
         first = self.rounds[0]
-        assert first.image is not None and first.diagnosis is not None and first.scores is not None
-        return Standing(first.image, first.diagnosis, first.scores)
+        assert first.image is not None and first.diagnosis is not None
+        return Standing(first.image, first.diagnosis, self.first_scores)
+
+    @property
+    def first_scores(self) -> tuple[Score, ...]:
+        """The scores of the picture as it came."""
+        scores = self.rounds[0].scores
+        assert scores is not None
+        return scores
 
     @property
     def attempts(self) -> list[Attempt]:

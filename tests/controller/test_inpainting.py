@@ -25,7 +25,7 @@ from controller.inpainting import (
     scene_of,
     source_map,
 )
-from controller.region_gate import OpenGate
+from controller.region_gate import MeasuredGate, OpenGate, RegionGateSettings
 from controller.steps import RoundFinished, RunFinished, StepFinished, StepStarted
 
 
@@ -279,6 +279,24 @@ def test_two_repairs_that_are_fine_alone_and_bad_together_do_not_both_stay(bank)
     assert [repair.accepted for repair in run.rounds[0].repairs] == [True, False]
     assert "fell to 0.1" in run.rounds[0].repairs[1].reason
     assert run.rounds[0].verdict.accepted and "1 of 2" in run.rounds[0].verdict.reason
+
+
+class Wearying(GrayTaste):
+    """Each repair costs a little."""
+
+    def score(self, images, prompts):
+        self.count([image.tobytes() for image in images])
+        left = [len(found.findings) for found in SquareDefender().diagnose(images)]
+        return [Score(self.name, "1", 0.5 + 0.04 * n) for n in left]
+
+
+def test_all_repairs_together_cost_no_more_than_the_tolerance(bank):
+    gate = MeasuredGate(RegionGateSettings("taste", score_tolerance=0.05, max_seam=40))
+    tools = inpainting_tools(inpainter=GrayPainter(failures=0), selection_scorer=Wearying(), gate=gate)
+    run = one(bank, CASES[3], tools)
+    assert [repair.accepted for repair in run.rounds[0].repairs] == [True, False, False]
+    assert "0.6200 of the picture as it came" in run.rounds[0].repairs[1].reason
+    assert not any(repair.accepted for item in run.rounds[1:] for repair in item.repairs), "nor later"
 
 
 class Shades(GrayPainter):

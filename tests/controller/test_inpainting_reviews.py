@@ -84,7 +84,7 @@ def test_thresholds_hold_from_the_next_plan_on(bank) -> None:
 class Never:
     """A gate that takes nothing."""
 
-    def judge(self, region, before, after):
+    def judge(self, region, before, after, original):
         from contracts.records import Verdict
 
         return Verdict(False, "never")

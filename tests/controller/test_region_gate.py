@@ -9,6 +9,7 @@ from region_samples import finding, rectangle, rectangles
 
 from contracts.errors import InvalidInput, ModelError
 from contracts.records import Diagnosis, Score
+from controller import region_gate
 from controller.region_gate import (
     Attempt,
     Look,
@@ -27,6 +28,7 @@ SHAPE = (60, 60)
 RULES = RegionGateSettings("taste", score_tolerance=0.01, max_seam=10)
 FLAW = finding(rectangle(SHAPE, 20, 20, 30, 30))
 FAR = finding(rectangle(SHAPE, 50, 50, 58, 58), phrase="elsewhere")
+FIRST = Score("taste", "1", 0.5)
 (REGION,) = plan_regions([FLAW], SHAPE, RegionSettings(), PaintingSize(32, 32)).regions
 
 
@@ -34,8 +36,8 @@ def look(*found, value=0.5, seam=0.0, outside="d", name="taste", version="1"):
     return Look(Diagnosis(found), Score(name, version, value), seam, outside)
 
 
-def judge(after, before=None, rules=RULES):
-    return judge_region(REGION, before or look(FLAW, FAR), after, rules)
+def judge(after, before=None, rules=RULES, original=FIRST):
+    return judge_region(REGION, before or look(FLAW, FAR), after, original, rules)
 
 
 def test_a_repair_after_which_nothing_is_found_stays():
@@ -91,6 +93,22 @@ def test_the_score_may_not_fall_beyond_the_tolerance(value, accepted):
     assert accepted or "taste fell to 0.4800 from 0.5000" in verdict.reason
 
 
+def test_repairs_that_each_cost_a_little_cost_no_more_together_than_one_may():
+    """As the loop asks: each repair is compared with the picture that the one before left."""
+    standing, accepted = 0.5, 0
+    for _ in range(10):
+        verdict = judge(look(value=standing - 0.004), look(FLAW, FAR, value=standing))
+        if verdict.accepted:
+            standing, accepted = standing - 0.004, accepted + 1
+    assert accepted == 2 and standing >= 0.5 - RULES.score_tolerance
+    assert verdict.reason == "rolled back: taste fell to 0.4880 from 0.5000 of the picture as it came"
+
+
+def test_what_earlier_repairs_gained_may_not_be_lost_by_one():
+    assert not judge(look(value=0.68), look(FLAW, FAR, value=0.7)).accepted
+    assert judge(look(value=0.695), look(FLAW, FAR, value=0.7)).accepted
+
+
 @pytest.mark.parametrize(
     ("was", "now", "accepted"), [(0, 10, True), (0, 11, False), (30, 39, True), (-20, 10, True)]
 )
@@ -103,6 +121,29 @@ def test_a_seam_may_not_show_but_an_outline_that_was_there_may(was, now, accepte
 def test_a_pixel_changed_outside_rolls_back():
     verdict = judge(look(outside="e"))
     assert not verdict.accepted and "outside the region changed" in verdict.reason
+
+
+# Made for one rule each: it alone stands against the repair.
+BROKEN = {
+    "_outside_changed": (look(FLAW, FAR), look(FAR, outside="e")),
+    "_still_there": (look(FLAW, FAR), look(FLAW, FAR)),
+    "_new_nearby": (look(FLAW, FAR), look(FAR, finding(rectangle(SHAPE, 32, 20, 34, 22)))),
+    "_score_worse": (look(FLAW, FAR), look(FAR, value=0.4)),
+    "_seam_shows": (look(FLAW, FAR), look(FAR, seam=11.0)),
+}
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_each_rule_stands_alone_against_a_repair_that_breaks_it(monkeypatch, rule):
+    before, after = BROKEN[rule]
+    assert not judge(after, before).accepted
+    monkeypatch.setattr(region_gate, rule, lambda *_: None)
+    assert judge(after, before).accepted, "or this case would not notice if the rule went missing"
+
+
+def test_every_rule_of_the_gate_has_such_a_case():
+    named = {name for name in judge_region.__code__.co_names if name.startswith("_")}
+    assert set(BROKEN) == named - {"_complete", "_usable", "_change"}
 
 
 # --- closed in doubt ----------------------------------------------------------------------------------
@@ -127,12 +168,21 @@ def test_a_missing_measurement_is_an_error_and_never_an_acceptance(missing, whic
     looks = {"before": look(FLAW), "after": look()}
     looks[which] = replace(looks[which], **missing)
     with pytest.raises(ModelError):
-        judge_region(REGION, looks["before"], looks["after"], RULES)
+        judge_region(REGION, looks["before"], looks["after"], FIRST, RULES)
+
+
+@pytest.mark.parametrize(
+    "score",
+    [None, Score("other", "1", 0.5), Score("taste", "2", 0.5), Score("taste", "1", float("nan"))],
+)
+def test_without_the_score_of_the_picture_as_it_came_nothing_is_accepted(score):
+    with pytest.raises(ModelError):
+        judge(look(), original=score)
 
 
 def test_a_score_that_does_not_select_does_not_judge():
     with pytest.raises(ModelError, match="no score called 'taste'"):
-        judge_region(REGION, look(FLAW, name="other"), look(name="other"), RULES)
+        judge_region(REGION, look(FLAW, name="other"), look(name="other"), FIRST, RULES)
 
 
 def test_an_unusable_confidence_is_an_error():
@@ -212,8 +262,8 @@ def test_an_area_a_person_drew_without_a_finding_must_stay_free_of_findings():
     (region,) = plan_regions(
         [], SHAPE, RegionSettings(), PaintingSize(32, 32), user_mask=rectangle(SHAPE, 20, 20, 30, 30)
     ).regions
-    assert judge_region(region, look(), look(), RULES).accepted
-    assert not judge_region(region, look(), look(FLAW), RULES).accepted
+    assert judge_region(region, look(), look(), FIRST, RULES).accepted
+    assert not judge_region(region, look(), look(FLAW), FIRST, RULES).accepted
     assert np.array_equal(region.core, FLAW.mask)
 
 
@@ -226,7 +276,8 @@ def test_a_flaw_of_another_kind_in_its_place_is_new():
 
 def test_the_measured_gate_is_judge_region_and_the_open_one_no_gate_at_all():
     before, after = look(FLAW, FAR), look(FLAW, FAR)
-    assert MeasuredGate(RULES).judge(REGION, before, after) == judge_region(REGION, before, after, RULES)
-    assert OpenGate().judge(REGION, before, after).accepted
+    verdict = judge_region(REGION, before, after, FIRST, RULES)
+    assert MeasuredGate(RULES).judge(REGION, before, after, FIRST) == verdict
+    assert OpenGate().judge(REGION, before, after, FIRST).accepted
     assert MeasuredGate(RULES).describe() == {"name": "measured", **vars(RULES)}
     assert OpenGate().describe() == {"name": "open"}

@@ -156,6 +156,22 @@ def test_limits_are_part_of_the_range():
     assert region.crop == Box(0, 0, 80, 60) and (region.weights == 255).all()
 
 
+@pytest.mark.parametrize("share", [0.81, 0.9, 0.99, 1.0])
+@pytest.mark.parametrize("shape", [(60, 80), (31, 200), (5, 7)], ids=["landscape", "panorama", "tiny"])
+def test_a_region_that_covers_almost_everything_is_one_region_shown_whole(shape, share):
+    mask = np.zeros(shape, bool)
+    mask.ravel()[: int(np.ceil(share * mask.size))] = True
+    edge = rectangle(shape, 0, 0, 1, shape[0])
+    (region,) = plan_regions([finding(mask)], shape, RegionSettings(), SIZE, protected=edge).regions
+    assert 0.8 <= mask.mean() <= 1 and np.array_equal(region.core, mask & ~edge)
+    assert (region.weights[region.core] == 255).all() and not (region.support & edge).any()
+    check_crop(region, shape, SIZE)
+    left, _, right, bottom = region.crop
+    assert (right - left >= shape[1] - 1) and bottom >= np.nonzero(mask.any(axis=1))[0][-1] + 1
+    made = plan_regions([finding(mask)], shape, replace(RegionSettings(), max_area=0.8), SIZE)
+    assert not made.regions and "more than 80 %" in made.left_out[0].reason
+
+
 def test_masks_that_say_the_same_are_one_region_that_keeps_both_findings():
     a = finding(rectangle(SHAPE, 10, 10, 20, 20), 0.6, "a")
     moved = finding(rectangle(SHAPE, 12, 10, 22, 20), 0.9, "b")  # IoU 8 / 12
