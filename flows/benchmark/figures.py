@@ -14,7 +14,7 @@ from flows.benchmark import statistics
 from flows.benchmark.measuring import Measure
 from flows.benchmark.results import Results
 from flows.benchmark.statistics import Outcomes
-from flows.benchmark.trails import WORK, Stand, Trail
+from flows.benchmark.trails import WORK, Spent, Stand, Trail
 
 FIRST, AGAIN = "one-shot", "best-of-n"
 """The arms that others are compared with: no effort at all, and the same effort without a controller."""
@@ -38,6 +38,10 @@ class Cost:
     seconds: Interval
     work: dict[str, float]
     """Mean number of calls of each kind."""
+    tokens: Interval
+    """Of the language model that writes prompts; 0 where rules write."""
+    usd: Interval | None
+    """US dollars for these tokens; None where they were taken at no known price."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,15 @@ def costs(results: Results) -> dict[str, Cost]:
             statistics.mean([[s.calls for s in row] for row in spent]),
             statistics.mean([[s.seconds(results.seconds) for s in row] for row in spent]),
             {kind: float(np.mean([[getattr(s, kind) for s in row] for row in spent])) for kind in WORK},
+            statistics.mean([[s.tokens for s in row] for row in spent]),
+            _dollars(spent),
         )
     return found
+
+
+def _dollars(spent: Sequence[Sequence[Spent]]) -> Interval | None:
+    unpriced = any(s.tokens and not s.usd for row in spent for s in row)
+    return None if unpriced else statistics.mean([[s.usd for s in row] for row in spent])
 
 
 def comparisons(results: Results) -> list[Comparison]:

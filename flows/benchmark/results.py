@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from contracts.errors import InvalidInput
 from flows.benchmark.measuring import Measure
 from flows.benchmark.prompts import Prompt
-from flows.benchmark.trails import WORK, Spent, Stand, Trail
+from flows.benchmark.trails import Spent, Stand, Trail
 
 FORMAT = 1
 FILE = "results.json"
@@ -158,7 +158,7 @@ def _write_parquet(listed: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def _trail(trail: Trail) -> list[list[Any]]:
     """Short: the picture, and the numbers of Spent in their order."""
-    return [[s.picture, *(getattr(s.spent, name) for name in (*WORK, "tokens"))] for s in trail.stands]
+    return [[stand.picture, *astuple(stand.spent)] for stand in trail.stands]
 
 
 def _read_trail(raw: Sequence[Sequence[Any]]) -> Trail:

@@ -12,7 +12,7 @@ from flows.benchmark.figures import BUDGETS, Comparison
 from flows.benchmark.measuring import ROLES, Measure
 from flows.benchmark.results import Results
 from flows.benchmark.statistics import Outcomes
-from flows.benchmark.trails import WORK
+from flows.benchmark.trails import WORK, Spent
 
 NONE = "–"
 ENOUGH = 30
@@ -72,16 +72,19 @@ def brief(found: Figures) -> list[Titled]:
     """What answers the question, narrow enough for a terminal: independent measures, whole budgets."""
     results = found.results
     measures = [measure for measure in results.measures if measure.independent]
+    paid = writes_by_model(found)
     lines = [
         (
             arm_words(results, arm),
             f"{found.costs[arm].calls.mean:.2f}",
             f"{found.costs[arm].seconds.mean:.2f}",
+            *(_money(found.costs[arm]) if paid else ()),
             *(value_words(values[measure.name], measure) for measure in measures),
         )
         for arm, values in found.means.items()
     ]
-    head = ("arm", "calls", "seconds", *(measure.name for measure in measures))
+    money = ("tokens", "US dollars") if paid else ()
+    head = ("arm", "calls", "seconds", *money, *(measure.name for measure in measures))
     tables = [Titled("Final pictures", Table(head, tuple(lines)))]
     for other in (figures.FIRST, figures.AGAIN):
         rows = [
@@ -103,6 +106,10 @@ def brief(found: Figures) -> list[Titled]:
     tables += beside_the_paper(results)
     left = not_run(results)
     return tables if left is None else [*tables, left]
+
+
+def _money(cost: figures.Cost) -> tuple[str, str]:
+    return f"{cost.tokens.mean:.0f}", NONE if cost.usd is None else f"{cost.usd.mean:.4f}"
 
 
 def caution(results: Results) -> str:
@@ -191,16 +198,37 @@ def cost_table(found: Figures) -> Titled:
             *(f"{cost.work[kind]:.2f}" for kind in kinds),
             _plain(cost.calls, 2),
             _plain(cost.seconds, 2),
+            _plain(cost.tokens, 0),
+            dollar_words(cost.usd),
         )
         for arm, cost in found.costs.items()
     ]
-    priced = ("seconds of one", *(f"{seconds.get(kind, 0.0):.3f}" for kind in kinds), "", "")
-    head = ("calls for one prompt", *kinds, "generator calls", "model seconds")
+    priced = ("seconds of one", *(f"{seconds.get(kind, 0.0):.3f}" for kind in kinds), *[""] * 4)
+    head = ("calls for one prompt", *kinds, "generator calls", "model seconds", "tokens", "US dollars")
     note = (
         "A picture that several arms share was painted once and is charged to each. Model seconds are calls "
         "times the mean seconds of one such call in this benchmark."
     )
-    return Titled("Costs", Table(head, (*lines, priced)), (note,))
+    return Titled("Costs", Table(head, (*lines, priced)), (note, _money_note(found)))
+
+
+def _money_note(found: Figures) -> str:
+    """What tokens and dollars are of, and how much all arms took together."""
+    said = "Tokens and US dollars are of the language model that writes prompts, and of nothing else"
+    if not writes_by_model(found):
+        return f"{said}; here rules write."
+    ends = [trail.end.spent for rows in found.results.trails.values() for row in rows for trail in row]
+    spent = sum(ends, Spent())
+    known = any(cost.usd is not None and cost.usd.mean for cost in found.costs.values())
+    dollars = f", ${spent.usd:.2f}" if known else f"; {NONE} where no price is known"
+    return (
+        f"{said}; all arms together, with what they did beyond the budget: {spent.tokens:,} tokens{dollars}."
+    )
+
+
+def writes_by_model(found: Figures) -> bool:
+    """Whether a language model wrote any prompt."""
+    return any(cost.tokens.mean for cost in found.costs.values())
 
 
 def not_run(results: Results) -> Titled | None:
@@ -282,6 +310,11 @@ def value_words(value: Interval, measure: Measure, difference: bool = False) -> 
 def mean_words(value: Interval, measure: Measure) -> str:
     """A mean alone."""
     return f"{100 * value.mean:.1f} %" if measure.binary else f"{value.mean:.4f}"
+
+
+def dollar_words(value: Interval | None) -> str:
+    """A sum of money; a dash where no price is known."""
+    return NONE if value is None else _plain(value, 4)
 
 
 def growth_words(value: Interval | None) -> str:

@@ -6,10 +6,10 @@ Read off the memory bank's record of the run, so it is the same for a run that w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
-from contracts.records import Round, Run
+from contracts.records import Round, Run, Usage
 
 Work: TypeAlias = Literal["paint", "inpaint", "diagnose", "look", "score", "revise"]
 WORK: tuple[Work, ...] = get_args(Work)
@@ -28,7 +28,9 @@ class Spent:
     score: int = 0
     revise: int = 0
     tokens: int = 0
-    """Of a language model, in and out; 0 where rules write."""
+    """Of the language model that writes prompts, in and out; 0 where rules write."""
+    usd: float = 0.0
+    """US dollars for these tokens; 0 where no price is known."""
 
     @property
     def calls(self) -> int:
@@ -36,8 +38,7 @@ class Spent:
         return self.paint + self.inpaint
 
     def __add__(self, other: Spent) -> Spent:
-        names = (*WORK, "tokens")
-        return Spent(**{name: getattr(self, name) + getattr(other, name) for name in names})
+        return Spent(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
 
     def seconds(self, prices: Mapping[str, float]) -> float:
         """Model seconds at a price for each kind of call; a kind without a price was never measured, 0."""
@@ -89,7 +90,7 @@ def of_rounds(run: Run) -> Trail:
             best = item.image
         stands.append(Stand(best or item.image, spent))
         if item.revision is not None:  # it serves the next round
-            spent += Spent(revise=1, tokens=item.revision.usage.tokens)
+            spent += _written(item.revision.usage)
     return Trail(tuple(stands))
 
 
@@ -102,10 +103,15 @@ def of_repairs(run: Run, before: Spent) -> Trail:
     for item in run.rounds:
         for repair in item.repairs or ():
             tried = len(repair.candidates)
-            spent += Spent(inpaint=tried, look=tried, revise=1)
+            spent += Spent(inpaint=tried, look=tried) + _written(repair.usage)
             picture = repair.picture or picture
             stands.append(Stand(picture, spent))
     return Trail(tuple(stands))
+
+
+def _written(usage: Usage) -> Spent:
+    """One prompt, and what a language model took for it."""
+    return Spent(revise=1, tokens=usage.tokens, usd=usage.usd)
 
 
 class Timing(NamedTuple):

@@ -96,9 +96,16 @@ def benchmark(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """`legion benchmark`."""
     from flows.files.output import prepare_folder
     from flows.jobs.regeneration import check_count
+    from flows.terminal.console import note
+    from flows.tools import with_workers
 
     _fill_in(arguments)
     plan, facts = _plan(arguments)
+    if with_workers():
+        note(
+            "a benchmark asks no workers (LEGION_TOOLS): it loads the models here; to use more machines, "
+            "give the same command on each"
+        )
     check_count("workers", arguments.workers, MAX_WORKERS)
     if arguments.no_prefect and arguments.runner != "threads":
         raise InvalidInput(f"--runner {arguments.runner} is Prefect's: leave --no-prefect out")

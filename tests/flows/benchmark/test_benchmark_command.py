@@ -43,6 +43,15 @@ def test_it_answers_and_writes_everything(ask, prompts) -> None:
     assert "too few" in err
 
 
+def test_that_workers_are_not_asked_is_said(ask, prompts, monkeypatch) -> None:
+    monkeypatch.setenv("LEGION_TOOLS", "workers")
+    code, _, err = ask("--prompts", prompts, "--n", "1", "--arms", "one-shot")
+    assert code == 0 and "a benchmark asks no workers" in " ".join(err.split())
+    monkeypatch.setenv("LEGION_TOOLS", "here")
+    code, _, err = ask("--prompts", prompts, "--n", "1", "--arms", "one-shot")
+    assert code == 0 and "workers" not in err
+
+
 def test_machines_get_one_object(ask, prompts) -> None:
     code, out, _ = ask("--prompts", prompts, "--n", "2", "--arms", "one-shot,best-of-n", "--json")
     said = json.loads(out)

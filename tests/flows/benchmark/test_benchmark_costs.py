@@ -1,0 +1,118 @@
+"""Tokens and dollars: counted from the records of both loops, and shown wherever costs are."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_results import load_image, made, noisy
+
+from contracts.records import (
+    Box,
+    Candidate,
+    Diagnosis,
+    RegionPlan,
+    Repair,
+    Revision,
+    Round,
+    Run,
+    Score,
+    Usage,
+)
+from flows.benchmark import page, results, tables
+from flows.benchmark.results import Results
+from flows.benchmark.tables import Figures
+from flows.benchmark.trails import Spent, Stand, Trail, of_repairs, of_rounds
+
+SCORES = (Score("taste", "1", 0.5),)
+SEEN = Diagnosis(())
+
+
+def run(kind, *rounds) -> Run:
+    return Run("r", kind, "a cone", 1, {}, "finished", "", rounds)
+
+
+def repair(usage: Usage) -> Repair:
+    nothing = np.zeros((4, 4), bool)
+    planned = RegionPlan((), nothing, nothing.astype(np.uint8), Box(0, 0, 4, 4), (8, 8), 1.0)
+    return Repair(planned, "a cone", (Candidate(1, "painted"),), picture="repaired", usage=usage)
+
+
+def test_what_a_prompt_took_is_charged_to_the_picture_after_it() -> None:
+    revised = Revision("a round cone", usage=Usage(1, 100, 20, 0.25))
+    first = Round(1, "a cone", 1, "one", SEEN, SCORES, revision=revised)
+    second = Round(2, "a round cone", 2, "two", SEEN, SCORES)
+    stands = of_rounds(run("regeneration", first, second)).stands
+    assert [(s.spent.tokens, s.spent.usd) for s in stands] == [(0, 0.0), (120, 0.25)]
+
+
+def test_prompts_of_repairs_are_charged_region_by_region() -> None:
+    repairs = (repair(Usage(1, 50, 10, 0.5)), repair(Usage(2, 70, 0, 0.25)))
+    only = Round(1, "a cone", 1, "one", SEEN, SCORES, repairs=repairs)
+    stands = of_repairs(run("inpainting", only), Spent(paint=1, tokens=5, usd=1.0)).stands
+    assert [(s.spent.tokens, s.spent.usd) for s in stands] == [(5, 1.0), (65, 1.5), (135, 1.75)]
+    assert stands[-1].spent == Spent(1, 2, 1, 2, 1, 2, 135, 1.75)
+
+
+def written(tokens: int, usd: float) -> Results:
+    """Results whose regeneration took so much for each prompt."""
+    plain = made(noisy(6, {"one-shot": 0.0, "regeneration": 0.3}))
+
+    def charged(trail: Trail) -> Trail:
+        spent = replace(trail.end.spent, revise=1, tokens=tokens, usd=usd)
+        return Trail((trail.stands[0], Stand(trail.end.picture, spent)))
+
+    rows = tuple(tuple(charged(trail) for trail in row) for row in plain.trails["regeneration"])
+    return replace(plain, trails={**plain.trails, "regeneration": rows})
+
+
+def cost_lines(measured: Results) -> dict[str, dict[str, str]]:
+    table = tables.cost_table(Figures.of(measured)).table
+    return {line[0]: dict(zip(table.head, line, strict=True)) for line in table.lines}
+
+
+def test_the_table_of_costs_has_tokens_and_dollars() -> None:
+    found = Figures.of(written(1500, 0.02))
+    lines = cost_lines(found.results)
+    assert lines["regeneration"]["tokens"] == "1500 [1500, 1500]"
+    assert lines["regeneration"]["US dollars"] == "0.0200 [0.0200, 0.0200]"
+    assert lines["one-shot"]["tokens"] == "0 [0, 0]"
+    text = tables.markdown(found)
+    assert "US dollars" in text and "9,000 tokens, $0.12" in text
+    assert "9,000 tokens, $0.12" in page.render(found, load_image)
+    (brief, *_) = tables.brief(found)
+    assert brief.table.head[:5] == ("arm", "calls", "seconds", "tokens", "US dollars")
+    assert brief.table.lines[1][3:5] == ("1500", "0.0200")
+
+
+def test_tokens_without_a_price_are_no_free_tokens() -> None:
+    lines = cost_lines(written(1500, 0.0))
+    assert lines["regeneration"]["US dollars"] == tables.NONE
+    assert lines["one-shot"]["US dollars"].startswith("0.0000")
+    assert "no price is known" in tables.markdown(Figures.of(written(1500, 0.0)))
+
+
+def test_where_rules_write_it_is_said_and_terminals_stay_narrow() -> None:
+    found = Figures.of(written(0, 0.0))
+    assert "here rules write" in tables.markdown(found)
+    assert "tokens" not in tables.brief(found)[0].table.head
+
+
+def test_files_hold_tokens_and_dollars_and_older_ones_are_read(tmp_path) -> None:
+    measured = written(1500, 0.02)
+    files = results.write(measured, tmp_path)
+    with open(files["csv"], newline="") as stream:
+        last = [
+            row for row in csv.DictReader(stream) if row["arm"] == "regeneration" and row["final"] == "True"
+        ]
+    assert {(row["tokens"], row["usd"]) for row in last} == {("1500", "0.02")}
+    assert results.load(tmp_path).trails["regeneration"][0][0].end.spent.usd == pytest.approx(0.02)
+    raw = json.loads((tmp_path / "results.json").read_text())
+    for rows in raw["trails"].values():
+        for stand in (stand for row in rows for trail in row for stand in trail):
+            stand.pop()
+    older = results.from_json(raw).trails["regeneration"][0][0].end.spent
+    assert (older.tokens, older.usd) == (1500, 0.0)
