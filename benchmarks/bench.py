@@ -39,6 +39,18 @@ class Row:
         return f"| {self.claim} | {self.bar} | {getattr(self.measured, self.kind)()} |"
 
 
+@dataclass(frozen=True)
+class Said:
+    """One line of a table that is counted or said, not estimated."""
+
+    claim: str
+    bar: str
+    measured: str
+
+    def markdown(self) -> str:
+        return f"| {self.claim} | {self.bar} | {self.measured} |"
+
+
 @dataclass(frozen=True, eq=False)
 class Judged:
     """The judge's word on one picture per prompt."""
@@ -121,7 +133,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def show(rows: Sequence[Row], path: Path | None) -> None:
+def show(rows: Sequence[Row | Said], path: Path | None) -> None:
     """Print the table, and write it to a file if asked to."""
     print("| figure | bar | measured |\n| --- | --- | --- |")
     print("\n".join(row.markdown() for row in rows))

@@ -1,13 +1,15 @@
-"""The README's pictures: the world clean and flawed, the generator with other modifiers, runs of the loop.
+"""The README's pictures: the world clean and flawed, the generator with other modifiers, runs of both loops.
 
-python -m benchmarks.contact_sheets          writes docs/pictures/*.png
+python -m benchmarks.contact_sheets                    writes docs/pictures/*.png
+python -m benchmarks.contact_sheets --only repairs     writes docs/pictures/repairs.png alone
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +25,43 @@ from tabletop.flaws import render_pair
 from tabletop.scenes import SEED_RANGES
 
 CELL, LABEL = 128, 150
+FOUND, ALLOWED = (255, 0, 60), (0, 90, 255)
+HEADING = 46
+GAP = 6
+REPAIRS = {
+    "damaged": "the input",
+    "findings": "what LEGION marks",
+    "may change": "the allowed support",
+    "repaired": "what the gate kept",
+    "true render": "never shown to it",
+}
+"""Columns of the repairs' sheet, and what stands under each heading."""
+REPAIRED_PAIRS = 6
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
+    parser.add_argument("--only", choices=("world", "modifiers", "loop", "repairs"), help="one of them")
+    parser.add_argument("--pairs", type=int, default=REPAIRED_PAIRS, help="rows of the repairs")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    world().save(args.out / "world.png", optimize=True)
-    bench = Bench(10, REPORTING_SEED, bundled_tools())
-    modifiers(bench).save(args.out / "modifiers.png", optimize=True)
-    loop(bench).save(args.out / "loop.png", optimize=True)
+
+    @cache
+    def bench() -> Bench:
+        return Bench(10, REPORTING_SEED, bundled_tools())
+
+    sheets: dict[str, Callable[[], PILImage.Image]] = {
+        "world": world,
+        "modifiers": lambda: modifiers(bench()),
+        "loop": lambda: loop(bench()),
+        "repairs": lambda: repairs(args.pairs),
+    }
+    for name, draw in sheets.items():
+        if args.only in (None, name):
+            draw().save(args.out / f"{name}.png", optimize=True)
 
 
 def world() -> PILImage.Image:
@@ -68,6 +96,67 @@ def loop(bench: Bench) -> PILImage.Image:
     return sheet({"first round": first, "findings": found, "returned": best})
 
 
+def repairs(count: int) -> PILImage.Image:
+    """Held-out pairs as they come, the first of the test split that the other sheets do not show: damaged,
+    what was found, what was allowed to change, what the loop returned, and the truth."""
+    from benchmarks.inpainting import make_world, prompt_of
+    from controller.inpainting import InpaintingCase, inpaint
+
+    first = SEED_RANGES["test"][0] + 120
+    pairs = {seed: render_pair(seed) for seed in range(first, first + count)}
+    made = make_world("tabletop", prompts=True)
+    cases = [
+        InpaintingCase(f"sheet-{seed}", pair.flawed, prompt_of(pair), seed) for seed, pair in pairs.items()
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        bank = open_memory_bank(f"sqlite:///{folder}/bank.sqlite3", f"{folder}/store")
+        runs = inpaint(cases, made.tools, bank, made.settings)
+        results = [bank.image(run.result or "") for run in runs]
+    rows = {
+        f"{number}. {word(run)}": [
+            pair.flawed,
+            overlay(pair.flawed, _found(run)),
+            overlay(pair.flawed, _support(run), ALLOWED),
+            result,
+            pair.clean,
+        ]
+        for number, (pair, run, result) in enumerate(zip(pairs.values(), runs, results, strict=True), start=1)
+    }
+    return headed(REPAIRS, rows)
+
+
+def word(run: Run) -> str:
+    """What became of a picture's regions, in two words or three."""
+    decided = [repair for item in run.rounds for repair in item.repairs or ()]
+    if not decided:
+        return "nothing found"
+    kept = sum(bool(repair.accepted) for repair in decided)
+    return "rolled back" if not kept else "repaired"
+
+
+def _support(run: Run) -> np.ndarray:
+    return np.zeros((64, 64), bool) if run.support is None else run.support
+
+
+def headed(columns: Mapping[str, str], rows: Mapping[str, Sequence[Image]]) -> PILImage.Image:
+    """A page with a heading and a line below it over each column, and a name before each row."""
+    cell = 2 * 64
+    size = LABEL + len(columns) * (cell + GAP), HEADING + len(rows) * (cell + GAP)
+    page = PILImage.new("RGB", size, "white")
+    draw, large, small = ImageDraw.Draw(page), ImageFont.load_default(16), ImageFont.load_default(12)
+    for x, (heading, below) in enumerate(columns.items()):
+        center = LABEL + x * (cell + GAP) + cell // 2
+        draw.text((center, 13), heading, fill="black", font=large, anchor="mm")
+        draw.text((center, 32), below, fill="#555555", font=small, anchor="mm")
+    for y, (name, pictures) in enumerate(rows.items()):
+        top = HEADING + y * (cell + GAP)
+        draw.text((8, top + cell // 2), name, fill="black", font=large, anchor="lm")
+        for x, picture in enumerate(pictures):
+            shown = PILImage.fromarray(picture).resize((cell, cell), PILImage.Resampling.BICUBIC)
+            page.paste(shown, (LABEL + x * (cell + GAP), top))
+    return page
+
+
 def _found(run: Run) -> np.ndarray:
     diagnosis = run.rounds[0].diagnosis
     if diagnosis is None:
@@ -75,10 +164,10 @@ def _found(run: Run) -> np.ndarray:
     return diagnosis.union((64, 64))
 
 
-def overlay(picture: Image, mask: np.ndarray) -> Image:
-    """The picture with the mask in red."""
-    red = np.array([255, 0, 60])
-    return np.where(mask[..., None], (0.5 * picture + 0.5 * red).astype(np.uint8), picture)
+def overlay(picture: Image, mask: np.ndarray, color: tuple[int, int, int] = FOUND) -> Image:
+    """The picture with the mask in a color."""
+    mixed = 0.5 * picture + 0.5 * np.array(color)
+    return np.where(mask[..., None], mixed.astype(np.uint8), picture)
 
 
 def sheet(rows: dict[str, list[Image]]) -> PILImage.Image:

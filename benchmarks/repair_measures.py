@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.intervals import Interval
 from contracts.records import (
     CATEGORIES,
     Category,
@@ -30,6 +31,8 @@ from tabletop.flaws import Pair
 
 SEEN = 0.5
 """The judge sees a category from this probability on."""
+VISIBLE = 16
+"""Levels of 255 from which on a pixel that should not have changed counts as damaged."""
 IDENTICAL = 99.0
 """PSNR in decibels of equal pictures, which have none."""
 _RADIUS, _SIGMA = 5, 1.5
@@ -114,6 +117,18 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Damage:
+    """What repairs that stayed did to pixels that were as they should be: those in which the input is the
+    clean render, inside the supports of those repairs."""
+
+    pixels: int
+    changed: int
+    """Of which differ from the clean render by more than `VISIBLE` levels now."""
+    levels: float
+    """Sum over the pixels of how far they are from it, mean over the channels, 0..255 each."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """One pair in one arm."""
 
@@ -130,8 +145,12 @@ class Outcome:
     """Whether the judge sees a category that is neither injected nor was seen before."""
     clean_changed: bool
     """Whether any pixel of the clean render changed."""
-    identical_outside: tuple[float, ...]
-    """By round, share of the pixels outside the support that are the input's."""
+    changed_outside: tuple[int, ...]
+    """By round, how many pixels outside the support are not the flawed input's."""
+    clean_changed_outside: tuple[int, ...]
+    """The same of the clean input."""
+    damage: Damage
+    clean_damage: Damage
     paintings: int
 
     @property
@@ -179,22 +198,44 @@ def outcome(
         after.right,
         bool(((after.flaws > SEEN) & (before.flaws <= SEEN) & ~injected).any()),
         result is not None and not np.array_equal(image(result), pair.clean),
-        identical_outside(flawed, pair.flawed, image),
+        changed_outside(flawed, pair.flawed, image),
+        changed_outside(clean, pair.clean, image),
+        damage(flawed, pair.flawed, pair.clean, image),
+        damage(clean, pair.clean, pair.clean, image),
         sum(len(r.candidates) for run in (flawed, clean) for item in run.rounds for r in item.repairs or ()),
     )
 
 
-def identical_outside(run: Run, original: Image, image: Callable[[str], Image]) -> tuple[float, ...]:
-    """By round, share of the pixels outside all supports so far that are bit for bit the original's."""
+def changed_outside(run: Run, original: Image, image: Callable[[str], Image]) -> tuple[int, ...]:
+    """By round, how many pixels outside all supports so far are not bit for bit the original's."""
     support = np.zeros(original.shape[:2], bool)
-    shares = []
+    counts = []
     for item in run.rounds:
         for repair in item.repairs or ():
             support |= repair.plan.support
-        if item.result is not None and not support.all():
-            same = (image(item.result) == original).all(axis=-1)
-            shares.append(float(same[~support].mean()))
-    return tuple(shares)
+        if item.result is not None:
+            counts.append(int(((image(item.result) != original).any(axis=-1) & ~support).sum()))
+    return tuple(counts)
+
+
+def damage(run: Run, original: Image, clean: Image, image: Callable[[str], Image]) -> Damage:
+    """What the run's repairs that stayed did to pixels of the original that were those of the clean
+    render."""
+    where = np.zeros(original.shape[:2], bool)
+    for item in run.rounds:
+        for repair in item.repairs or ():
+            if repair.picture is not None:
+                where |= repair.plan.support
+    where &= (original == clean).all(axis=-1)
+    if run.result is None or not where.any():
+        return Damage(0, 0, 0.0)
+    off = np.abs(image(run.result).astype(int) - clean)[where]
+    return Damage(int(where.sum()), int((off.max(axis=-1) > VISIBLE).sum()), float(off.mean(axis=-1).sum()))
+
+
+def apart(one: Interval, other: Interval) -> bool:
+    """Whether two intervals have no value in common."""
+    return one.low > other.high or other.low > one.high
 
 
 def psnr(picture: Image, truth: Image, mask: Mask) -> float:

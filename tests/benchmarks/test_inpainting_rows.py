@@ -1,0 +1,107 @@
+"""The inpainting benchmark's arms and tables, from made-up outcomes; nothing is painted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from red_squares import square_tools
+
+from benchmarks.repair_measures import Damage, Kept, Outcome
+from controller.inpainting import InpaintingSettings
+from controller.region_gate import MeasuredGate, OpenGate
+
+pytestmark = pytest.mark.slow  # importing the benchmark imports torch and diffusers
+
+NONE = Damage(0, 0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def bench():
+    from benchmarks import inpainting
+
+    return inpainting
+
+
+@pytest.fixture
+def world(bench):
+    return bench.World(square_tools(), InpaintingSettings(candidates=4), None, True)
+
+
+def outcome(seed=1, score=0.9, **changes):
+    kept = (Kept(True, 20, 25, 0.5, 0.9),)
+    plain = Outcome(seed, (), kept, 0.1, score, True, True, False, False, (0,), (0,), NONE, NONE, 4)
+    return replace(plain, **changes)
+
+
+def measured(rows, claim):
+    (row,) = [row for row in rows if row.claim == claim]
+    return row.measured
+
+
+def test_upstreams_way_is_no_gate_and_one_painting_and_no_gate_chooses_among_as_many_as_guided(bench, world):
+    guided, open_, theirs = (bench.arm(n, world, {}) for n in ("guided", "no-gate", "upstream-way"))
+    assert isinstance(guided.tools.gate, MeasuredGate) and guided.settings.candidates == 4
+    assert isinstance(open_.tools.gate, OpenGate) and open_.settings.candidates == 4
+    assert isinstance(theirs.tools.gate, OpenGate) and theirs.settings.candidates == 1
+    assert theirs.tools.modifier is guided.tools.modifier, "its words are an arm of their own"
+
+
+def test_drift_paints_for_ten_rounds(bench, world):
+    drift = bench.arm("drift", world, {})
+    assert drift.settings.rounds == 10 and isinstance(drift.tools.gate, OpenGate)
+
+
+def test_drift_is_counted_in_whole_pixels_by_round_for_flawed_and_for_clean_pictures(bench):
+    rows = bench.drift_rows(
+        [
+            outcome(changed_outside=(0, 0, 3), clean_changed_outside=(0, 1)),
+            outcome(changed_outside=(0, 0), clean_changed_outside=(0, 0)),
+        ]
+    )
+    assert [row.markdown() for row in rows] == [
+        "| drift: pixels outside changed after round 1, flawed | 0 | 0 in 2 pictures |",
+        "| drift: pixels outside changed after round 2, flawed | 0 | 0 in 2 pictures |",
+        "| drift: pixels outside changed after round 3, flawed | 0 | 3 in 1 pictures |",
+        "| drift: pixels outside changed after round 1, clean | 0 | 0 in 2 pictures |",
+        "| drift: pixels outside changed after round 2, clean | 0 | 1 in 2 pictures |",
+    ]
+
+
+def test_flawed_and_clean_pictures_break_on_their_own(bench):
+    outcomes = [outcome(clean_changed=True), outcome(new_flaw=True), outcome(new_flaw=True), outcome()]
+    rows = bench.arm_rows("guided", outcomes)
+    assert measured(rows, "guided: flawed pictures broken").mean == 0.5
+    assert measured(rows, "guided: clean pictures broken").mean == 0.25
+    assert measured(rows, "guided: pictures broken, flawed and clean").mean == 0.375
+    assert measured(rows, "guided: pixels outside the support changed") == "0 in 8 pictures"
+
+
+def test_damage_is_weighed_by_pixels_and_left_out_where_nothing_was_repaired(bench):
+    outcomes = [outcome(damage=Damage(30, 3, 60.0)), outcome(damage=Damage(10, 5, 20.0)), outcome()]
+    rows = bench.arm_rows("no-gate", outcomes)
+    damaged = measured(rows, "no-gate: flawed pictures, sound pixels in kept supports damaged")
+    assert damaged.mean == pytest.approx(8 / 40)
+    assert measured(
+        rows, "no-gate: flawed pictures, levels by which those pixels are off"
+    ).mean == pytest.approx(2)
+    assert not [row for row in rows if row.claim.startswith("no-gate: clean pictures, ")]
+
+
+def test_overlap_is_said_with_both_intervals(bench):
+    spread = np.linspace(-0.05, 0.05, 40)
+    arms = {
+        name: [outcome(i, level + s) for i, s in enumerate(spread)]
+        for name, level in (("guided", 0.9), ("no-gate", 0.5), ("random", 0.89))
+    }
+    rows = {row.claim.split()[-1]: row.measured for row in bench.overlap_rows(arms)}
+    assert set(rows) == {"no-gate", "random"}
+    assert rows["no-gate"].startswith("apart: 0.9000 [") and " and 0.5000 [" in rows["no-gate"]
+    assert rows["random"].startswith("overlap: ")
+    (paired,) = [r for r in bench.compared_rows(arms) if r.claim.endswith("less random")]
+    assert paired.measured.low > 0, "the paired difference sees what the intervals do not"
+
+
+def test_without_guided_repair_nothing_is_compared(bench):
+    assert bench.overlap_rows({"no-gate": [outcome()]}) == []
