@@ -224,7 +224,8 @@ def _generator(profile: Profile, exact: bool | None = None) -> Generator:
     if section.kind == "openai-images":
         return RemoteGenerator(*_remote(section))
     sampling: dict[str, Any] = {"steps": section.steps, "guidance_scale": section.guidance_scale}
-    sampling["exact"] = exact
+    if exact is not None:
+        sampling["exact"] = exact
     return DiffusersGenerator.load(_painter_path(section.path, "generator"), **_painting(profile), **sampling)
 
 
@@ -236,8 +237,9 @@ def _inpainter(
     sampling: dict[str, Any] = {
         "steps": section.steps if steps is None else steps,
         "guidance_scale": section.guidance_scale if guidance_scale is None else guidance_scale,
-        "exact": exact,
     }
+    if (exact := section.exact if exact is None else exact) is not None:
+        sampling["exact"] = exact
     if not section.path and profile.generator.kind == "openai-images":
         return RemoteInpainter(*_remote(profile.generator))
     if not section.path:
@@ -252,7 +254,7 @@ def _painting(profile: Profile) -> dict[str, Any]:
     """What a generator and an inpainter of one profile have in common."""
     section = profile.generator
     same = ("dtype", "variant", "offload", "quantize", "vae_tiling", "vae_slicing")
-    size = ("width", "height", "max_sequence_length", "batch_size")
+    size = ("width", "height", "max_sequence_length", "batch_size", "exact")
     return {
         **{name: getattr(section, name) for name in (*same, *size)},
         "loras": tuple(Lora(lora.path, lora.scale) for lora in section.loras),

@@ -12,7 +12,7 @@ from flows.settings import MAX_BATCH
 
 SERVER_KEYS = frozenset({"model", "base_url", "key_variable", "timeout", "attempts", "quality"})
 BOTH_KEYS = frozenset({"kind", "batch_size", "width", "height"})
-KEPT_FOR_OTHERS = ("dtype", "batch_size", "offload", "quantize", "vae_tiling", "vae_slicing")
+KEPT_FOR_OTHERS = ("dtype", "batch_size", "exact", "offload", "quantize", "vae_tiling", "vae_slicing")
 """What stays if another checkpoint takes the place of the profile's: it is about the machine."""
 
 
@@ -44,6 +44,9 @@ class GeneratorProfile(BaseModel):
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     batch_size: int = Field(default=16, ge=1, le=MAX_BATCH)
     """Pictures per model call at most; on a GPU fewer if fewer fit."""
+    exact: bool | None = None
+    """Whether a picture is the same alone and in a batch, bit for bit, by painting one per model call: on a
+    CPU if not given. False paints `batch_size` together, which is quicker there."""
     offload: Literal["none", "model", "sequential"] = "none"
     quantize: Literal["none", "8bit", "4bit"] = "none"
     vae_tiling: bool = False

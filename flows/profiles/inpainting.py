@@ -37,6 +37,8 @@ class InpaintingProfile(BaseModel):
     """The generator's steps if not given."""
     guidance_scale: float | None = Field(default=None, ge=0, le=100)
     """The generator's guidance if not given."""
+    exact: bool | None = None
+    """Whether a region is the same alone and in a batch, bit for bit; the generator's if not given."""
     strength: float = Field(default=1.0, gt=0, le=1)
     rounds: int = Field(default=2, ge=1, le=MAX_ROUNDS)
     candidates: int = Field(default=2, ge=1, le=MAX_CANDIDATES)

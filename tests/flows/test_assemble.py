@@ -80,6 +80,32 @@ def test_every_part_reaches_its_loader_once(assemble, profile_file, monkeypatch)
     assert dataclasses.is_dataclass(tools)
 
 
+@pytest.mark.parametrize(
+    ("generator", "inpainting", "asked", "expected"),
+    [
+        (None, None, None, (True, True)),  # exact on a CPU
+        (False, None, None, (False, False)),
+        (None, False, None, (True, False)),
+        (False, True, None, (False, True)),
+        (None, None, False, (False, False)),
+        (True, True, False, (False, False)),
+    ],
+)
+def test_a_profile_says_whether_pictures_and_regions_are_painted_in_batches(
+    assemble, tmp_path, generator, inpainting, asked, expected
+) -> None:
+    text = (BUNDLED / "tabletop.toml").read_text(encoding="utf-8")
+    text = text.replace('"tabletop/weights', f'"{Path("tabletop/weights").resolve()}')
+    for key, value in (("batch_size = 16", generator), ("candidates = 4", inpainting)):
+        if value is not None:
+            text = text.replace(key, f"{key}\nexact = {str(value).lower()}")
+    (tmp_path / "mine.toml").write_text(text)
+    name = str(tmp_path / "mine.toml")
+    tools = assemble.generator(name, asked), assemble.inpainter(name, asked)
+    assert tuple(tool.describe()["exact"] for tool in tools) == expected
+    assert [tool.batching.most for tool in tools] == [1 if exact else 16 for exact in expected]
+
+
 @pytest.mark.parametrize("part", ["generator", "defender"])
 def test_missing_weights_are_named(assemble, profile_file, part) -> None:
     (profile_file.parent / "tabletop" / "weights" / part).rmdir()

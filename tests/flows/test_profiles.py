@@ -183,6 +183,17 @@ def test_another_checkpoint_keeps_what_is_about_the_machine_alone() -> None:
     assert changed_generator(profile, {}) is profile
 
 
+def test_painting_in_batches_is_a_key_and_stays_with_the_machine(tmp_path) -> None:
+    assert load_profile("tabletop").generator.exact is None is load_profile("tabletop").inpainting.exact
+    text = TEXT.replace("batch_size = 16", "batch_size = 16\nexact = false").replace(
+        "candidates = 4", "candidates = 4\nexact = true"
+    )
+    (tmp_path / "mine.toml").write_text(text)
+    profile = load_profile(str(tmp_path / "mine.toml"))
+    assert profile.generator.exact is False and profile.inpainting.exact is True
+    assert changed_generator(profile, {"path": "org/name"}).generator.exact is False
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
