@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,6 @@ from flows.commands.running import (
 
 if TYPE_CHECKING:
     from contracts.records import Run
-    from flows.files.picture_files import PictureFile
     from flows.jobs.inpainting import InpaintingJob
 
 FORMATS = ("png", "webp", "tiff", "jpeg")
@@ -134,9 +133,9 @@ def inpaint(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     )
     run_id = run_id_of(arguments, [request.path.stem for request in requests])
     job = _job(arguments, requests, run_id)
-    if len(job.cases) == 1:
-        inpainting_jobs.open_case(job.cases[0])  # one picture that cannot be used is a plain error
-    usable, failures = inpainting_jobs.readable(job)
+    usable, failures = inpainting_jobs.readable(job, arguments.format)
+    if len(job.cases) == 1 and failures:
+        raise InvalidInput(failures[0][1])  # one picture that cannot be used is a plain error
     for path, reason in failures:
         print(f"left out: {reason if path in reason else f'{path}: {reason}'}", file=sys.stderr)
     if not usable.cases:
@@ -212,6 +211,7 @@ def _preview(job: InpaintingJob, folder: Path, as_json: bool) -> None:
     from controller.steps import chunks
     from flows.files.inpainting_output import write_preview
     from flows.jobs.inpainting import LOCKSTEP, open_case, unique_stems
+    from flows.terminal.console import note
     from flows.terminal.inpainting import print_preview
 
     tools = tools_of(job)
@@ -223,6 +223,8 @@ def _preview(job: InpaintingJob, folder: Path, as_json: bool) -> None:
             plans = preview([item.for_loop() for item in opened], tools, job.settings())
         for item, plan, (_, stem) in zip(opened, plans, part, strict=True):
             written.append(write_preview(plan, item.file, folder, stem))
+            for line in item.file.notes:
+                note(line)
             if not as_json:
                 print_preview(plan, item.file.path.name, item.file.image.shape)
                 print(f"overlay: {written[-1]['overlay']}")
@@ -240,16 +242,8 @@ def _present(
     from flows.commands.presenting import present_repairs
     from flows.files.picture_files import read_picture
     from flows.jobs.inpainting import unique_stems
-    from flows.terminal.console import note
 
     paths = [Path(case.path) for case in job.cases]
-
-    def sources() -> Iterator[PictureFile]:
-        for path in paths:
-            source = read_picture(path)
-            for line in source.notes:
-                note(line)
-            yield source
-
+    sources = (read_picture(path) for path in paths)
     extra = {"failed": [{"input": path, "reason": reason} for path, reason in failures]} if failures else {}
-    present_repairs(runs, sources(), unique_stems(paths), folder, arguments.json, arguments.format, extra)
+    present_repairs(runs, sources, unique_stems(paths), folder, arguments.json, arguments.format, extra)

@@ -57,11 +57,14 @@ def present_repairs(
     from flows.files.inpainting_output import write_repair
     from flows.pages.inpainting_report import Named, render_repair_report
     from flows.pages.report import write_page
+    from flows.terminal.console import note
 
     kept = bank()
     names, shapes, values = [], [], []
     for run, source, stem in zip(runs, sources, stems, strict=True):
         values.append(write_repair(run, source, kept, folder, stem, form))
+        for line in values[-1]["notes"]:
+            note(line)
         names.append(source.path.name)
         shapes.append(source.image.shape)
     items = [Named(run, name) for run, name in zip(runs, names, strict=True)]

@@ -15,7 +15,7 @@ from contracts.records import Candidate, Finding, Image, LeftOut, RegionPlan, Ro
 from controller.compositing import SourceMap
 from controller.inpainting import Preview, source_map
 from flows.files.output import ImageLoader, review_values, score_table, write_findings
-from flows.files.picture_files import PictureFile, write_layer, write_mask, write_result
+from flows.files.picture_files import PictureFile, what_is_lost, write_layer, write_mask, write_result
 from flows.files.pictures import marked, mask_overlay, shown, shown_size
 from flows.files.provenance import notes, short_form, write_chain, write_picture
 from memory_bank import SqlMemoryBank
@@ -46,6 +46,7 @@ def write_repair(
         "output": str(output),
         "support": str(support_path),
         "sources": _write_sources(sources, source, folder, stem),
+        "notes": [*source.notes, *what_is_lost(source, result, form)],
         "rounds": [
             _write_round(run, item, bank.image, steps) for item in run.rounds if item.image is not None
         ],

@@ -1,15 +1,16 @@
 """Picture files as they came and as they go back: a repaired picture keeps what the loop never looks at.
 
 The loop works on upright RGB pixels. A file may also have transparency, an orientation, a color profile and
-notes; all of them are put back around the result, in the file's own orientation.
+notes, and be gray, black and white or of a palette; all of that is put back around the result, in the file's
+own orientation, as far as it holds what was painted. What is lost is said in words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,21 @@ FORMATS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "jpeg": (".jpg", {"quality": 95, "subsampling": 0}),
 }
 """Endings and options of the files a result can be written to. All but the last keep every pixel."""
+LONGEST_SIDE: Mapping[str, int] = {"webp": 16_383, "jpeg": 65_500}
+"""Pixels that a side may have in formats that set a limit."""
+_NARROW: Mapping[str, tuple[str, ...]] = {
+    "png": ("1", "L", "LA", "P", "transparent P"),
+    "webp": (),
+    "tiff": ("1", "L", "LA", "P"),
+    "jpeg": ("L",),
+}
+"""Modes besides RGB and RGBA that a format holds."""
+_FAMILIES: Mapping[str, str] = {"LA": "L", "RGBA": "RGB", "RGBX": "RGB"}
+"""Modes that differ from another one by transparency alone."""
+_CALLED: Mapping[str, str] = {"1": "black and white", "L": "gray", "P": "in palette colors"}
+
+PALETTE = 256
+"""Colors a palette has at most."""
 
 BRIGHT = 128
 GRAY_LEVELS = (40, 215)
@@ -63,6 +79,15 @@ class PictureFile:
     """`exif`, `icc_profile`, `dpi` and `text`, as far as the file has them."""
     notes: tuple[str, ...] = ()
     """What cannot be kept, in words."""
+    mode: str = "RGB"
+    """Pillow's name of how the file holds colors, of its 8-bit form."""
+    indexes: NDArray[np.uint8] | None = None
+    """(H, W) upright positions in the palette, if it has one."""
+
+    @property
+    def family(self) -> str:
+        """The mode, transparency left out."""
+        return _FAMILIES.get(self.mode, self.mode)
 
     @property
     def unseen(self) -> Mask | None:
@@ -75,27 +100,38 @@ def read_picture(path: Path) -> PictureFile:
     image = read_image(path)
     with Pillow.open(path) as file:
         mode, info = file.mode, dict(file.info)
+        deep = mode.startswith(("I", "F")) or any(";16" in str(tile[-1]) for tile in file.tile)
         exif = file.getexif()
         orientation = int(exif.get(ORIENTATION, 1))
-        layers = None
-        if file.has_transparency_data:
-            layers = np.array(ImageOps.exif_transpose(file).convert("RGBA"))
+        upright = ImageOps.exif_transpose(file)
+        layers = np.array(upright.convert("RGBA")) if file.has_transparency_data else None
+        indexes = np.array(upright) if mode == "P" else None
         extras: dict[str, Any] = {"exif": exif.tobytes()} if len(exif) else {}
         text = dict(getattr(file, "text", {}) or {})
+        frames = _frames(file)
     notes = []
-    if mode.startswith(("I", "F")):
+    if deep:
         notes.append(f"{path} has more than 8 bits per channel: the result has 8")
-    if "icc_profile" in info and info["icc_profile"]:
-        # A profile of gray or CMYK says nothing about the RGB pixels that are written.
-        if info["icc_profile"][16:20] == b"RGB ":
-            extras["icc_profile"] = info["icc_profile"]
-        else:
-            notes.append(f"{path} has a color profile that is not RGB: the result has none")
-    if "dpi" in info:
-        extras["dpi"] = info["dpi"]
+    if frames > 1:
+        notes.append(f"{path} has {frames} frames: the first is repaired, and the result has no other")
+    extras |= {name: info[name] for name in ("icc_profile", "dpi") if info.get(name)}
     if text:
         extras["text"] = {key: str(value) for key, value in text.items()}
-    return PictureFile(path, image, layers, orientation, extras, tuple(notes))
+    mode = "L" if mode.startswith(("I", "F")) else mode
+    return PictureFile(path, image, layers, orientation, extras, tuple(notes), mode, indexes)
+
+
+def check_format(source: PictureFile, form: str) -> None:
+    """Raises InvalidInput if a result of this picture cannot be written in the format."""
+    if form == "jpeg" and source.layers is not None:
+        raise InvalidInput(f"{source.path} has transparency, which JPEG cannot keep: choose --format png")
+    height, width = source.image.shape[:2]
+    most = LONGEST_SIDE.get(form)
+    if most is not None and max(height, width) > most:
+        raise InvalidInput(
+            f"{source.path} has {width}x{height} pixels, and {form} holds {most:,} a side: "
+            "choose --format png"
+        )
 
 
 def write_result(
@@ -108,15 +144,38 @@ def write_result(
     """Write a repaired (H, W, 3) picture with the source's transparency, orientation, profile and notes, and,
     in a PNG, with further notes, which take the place of the source's of the same name.
 
-    Pixels that `result` has in common with `source.image` are written as the source file has them. Returns
-    the path with the format's ending. Raises InvalidInput for transparency in a format that has none.
+    Pixels that `result` has in common with `source.image` are written as the source file has them; gray,
+    black-and-white and palette pictures stay what they are if that loses nothing (`what_is_lost`). Returns
+    the path with the format's ending. Raises InvalidInput as `check_format` does.
     """
+    check_format(source, form)
     ending, options = FORMATS[form]
-    if form == "jpeg" and source.layers is not None:
-        raise InvalidInput(f"{source.path} has transparency, which JPEG cannot keep: choose --format png")
-    pixels = result if source.layers is None else _with_transparency(source.image, source.layers, result)
+    path = path.with_name(path.name + ending)
     text = {**source.extras.get("text", {}), **(notes or {})} if form == "png" else {}
-    return _save(pixels, source, path.with_name(path.name + ending), form, options, text)
+    picture = _colored(source, result, form)
+    _save(picture, source, path, form, options, text)
+    return path
+
+
+def what_is_lost(source: PictureFile, result: Image, form: str = "png") -> tuple[str, ...]:
+    """What the file that `write_result` writes is not, though its source is, in words."""
+    picture = _colored(source, result, form)
+    was, now = (_CALLED.get(family, family) for family in (source.family, _family(picture)))
+    words = []
+    if was != now:
+        words.append(f"{source.path} is {was} and the result {now}: {_why(source, form)}")
+    if "icc_profile" in source.extras and not _keeps_profile(source, picture):
+        words.append(f"{source.path} has a color profile that is not {now}: the result has none")
+    return tuple(words)
+
+
+def _why(source: PictureFile, form: str) -> str:
+    """Why a result is not of its source's mode."""
+    if source.family not in _CALLED:
+        return "painters paint RGB"
+    clear = "transparent " if source.mode == "P" and source.layers is not None else ""
+    held = clear + source.mode in _NARROW[form]
+    return "what was painted needs more colors" if held else f"{form} holds no such pictures"
 
 
 def write_layer(source: PictureFile, layer: Pixels, path: Path) -> Path:
@@ -182,19 +241,96 @@ def _turned_back(pixels: Pixels, orientation: int) -> Pixels:
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
+def _colored(source: PictureFile, result: Image, form: str) -> Pillow.Image:
+    """The result in the file's own orientation and, where that loses nothing, its own mode; else RGB or
+    RGBA."""
+    pixels = result if source.layers is None else _with_transparency(source.image, source.layers, result)
+    narrow = _narrowed(source, pixels, _NARROW[form])
+    picture = Pillow.fromarray(_turned_back(pixels if narrow is None else narrow.pixels, source.orientation))
+    if narrow is not None and narrow.palette is not None:
+        picture.putpalette(narrow.palette[:, :3].tobytes())
+        if source.layers is not None:
+            picture.info["transparency"] = narrow.palette[:, 3].tobytes()
+    return picture
+
+
+class _Narrow(NamedTuple):
+    """Upright pixels in fewer channels than RGB has."""
+
+    pixels: Pixels
+    palette: NDArray[np.uint8] | None = None
+    """(N, 3 or 4) colors."""
+
+
+def _narrowed(source: PictureFile, pixels: NDArray[np.uint8], held: Sequence[str]) -> _Narrow | None:
+    """Upright (H, W, 3 or 4) pixels in the source's own mode; None if it, or the format, cannot hold them."""
+    if source.indexes is not None:
+        wanted = "P" if source.layers is None else "transparent P"
+        return _indexed(source, source.indexes, pixels) if wanted in held else None
+    if source.family not in ("1", "L") or (pixels[..., :3] != pixels[..., :1]).any():
+        return None
+    gray = pixels[..., 0]
+    if source.layers is not None:
+        return _Narrow(pixels[..., [0, 3]]) if "LA" in held else None
+    if source.family == "1" and "1" in held and np.isin(gray, (0, 255)).all():
+        return _Narrow(gray == 255)
+    return _Narrow(np.ascontiguousarray(gray)) if "L" in held else None
+
+
+def _indexed(source: PictureFile, indexes: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> _Narrow | None:
+    """What did not change keeps its place in the palette, new colors take the places that nobody needs; None
+    if there are too few."""
+    before = source.image if source.layers is None else source.layers
+    changed = (before != pixels).any(axis=-1)
+    palette = np.zeros((PALETTE, pixels.shape[2]), dtype=np.uint8)
+    palette[indexes] = before
+    used = np.unique(indexes[~changed])
+    places = {palette[i].tobytes(): i for i in used}
+    free = iter(sorted(set(range(PALETTE)) - set(used.tolist())))
+    colors, which = np.unique(pixels[changed], axis=0, return_inverse=True)
+    chosen = np.zeros(len(colors), dtype=np.uint8)
+    for number, color in enumerate(colors):
+        place = places.get(color.tobytes())
+        if place is None and (place := next(free, None)) is None:
+            return None
+        chosen[number], palette[place] = place, color
+    result = indexes.copy()
+    result[changed] = chosen[which.ravel()]
+    return _Narrow(result, palette[: int(result.max(initial=0)) + 1])
+
+
+def _family(picture: Pillow.Image) -> str:
+    return _FAMILIES.get(picture.mode, picture.mode)
+
+
+def _keeps_profile(source: PictureFile, picture: Pillow.Image) -> bool:
+    """A profile of gray or CMYK says nothing about RGB pixels, and one of RGB nothing about gray."""
+    family = _family(picture)
+    wanted = b"GRAY" if family in ("1", "L") else b"RGB "
+    return bool(source.extras["icc_profile"][16:20] == wanted) or family == source.family
+
+
+def _frames(file: Pillow.Image) -> int:
+    """Frames or pages of an open file."""
+    try:
+        return int(getattr(file, "n_frames", 1))
+    except Exception:  # the first one could be read, and broken bytes after it are nobody's concern here
+        return 1
+
+
 def _save(
-    pixels: NDArray[np.uint8],
+    picture: Pillow.Image,
     source: PictureFile,
     path: Path,
     form: str,
     options: Mapping[str, Any],
     text: Mapping[str, str],
-) -> Path:
-    extras = {key: value for key, value in source.extras.items() if key != "text"}
+) -> None:
+    extras = {key: value for key, value in source.extras.items() if key in ("exif", "dpi")}
+    if "icc_profile" in source.extras and _keeps_profile(source, picture):
+        extras["icc_profile"] = source.extras["icc_profile"]
     if text:
         extras["pnginfo"] = PngInfo()
         for key, value in text.items():
             extras["pnginfo"].add_itxt(key, value)
-    picture = Pillow.fromarray(_turned_back(pixels, source.orientation))
     picture.save(path, form.upper(), **options, **extras)
-    return path

@@ -18,7 +18,7 @@ from controller.regions import RegionSettings
 from controller.reviewing import Reviewer
 from controller.steps import StepRunner, call_step, chunks, ignore
 from defender.image_files import image_files
-from flows.files.picture_files import PictureFile, read_mask, read_picture
+from flows.files.picture_files import PictureFile, check_format, read_mask, read_picture
 from flows.jobs import keeping
 from flows.jobs.approval import recorded
 from flows.jobs.parameters import Parameters
@@ -157,13 +157,14 @@ def open_case(case: PictureCase) -> Opened:
     return Opened(case, file, mask, protected)
 
 
-def readable(job: InpaintingJob) -> tuple[InpaintingJob, list[tuple[str, str]]]:
-    """The job without the pictures that cannot be used, and those with the reason."""
+def readable(job: InpaintingJob, form: str = "png") -> tuple[InpaintingJob, list[tuple[str, str]]]:
+    """The job without the pictures that cannot be used, or whose result could not be written in the format,
+    and those with the reason."""
     cases: list[PictureCase] = []
     failures: list[tuple[str, str]] = []
     for case in job.cases:
         try:
-            open_case(case)
+            check_format(open_case(case).file, form)
             cases.append(case)
         except InvalidInput as error:
             failures.append((case.path, str(error)))

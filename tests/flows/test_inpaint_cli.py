@@ -151,6 +151,39 @@ def test_a_folder_goes_on_past_what_cannot_be_read(tools, capsys):
     assert "left out: " in captured.err and "report: " in captured.out
 
 
+def test_what_the_format_cannot_hold_is_found_before_anything_is_painted(tools, capsys):
+    saved("in/a.png", *SQUARES)
+    layers = np.dstack([picture(*SQUARES), np.full((32, 32), 255, np.uint8)])
+    layers[:10, :10, 3] = 0
+    Pillow.fromarray(layers).save("in/b-clear.png")
+    saved("in/c.png", SQUARES[0])
+    done = run_json(capsys, "in", *PLAIN, "--format", "jpeg", "--out", "here", code=1)
+    assert [Path(run["output"]).name for run in done["runs"]] == ["a-repaired.jpg", "c-repaired.jpg"]
+    (failed,) = done["failed"]
+    assert "b-clear.png" in failed["input"] and "choose --format png" in failed["reason"]
+    assert Path("here/report.html").is_file()
+    calls = len(tools.inpainter.requests)
+    assert "JPEG cannot keep" in fails(capsys, "in/b-clear.png", *PLAIN, "--format", "jpeg")
+    assert len(tools.inpainter.requests) == calls
+
+
+def test_what_a_result_loses_is_a_note_and_in_the_json(tools, capsys):
+    gray = Pillow.fromarray(picture()[..., 0])
+    gray.save("gray.png")
+    (run,) = run_json(capsys, "gray.png", *PLAIN)["runs"]
+    assert run["notes"] == [] and Pillow.open(run["output"]).mode == "L"
+    first, second = Pillow.fromarray(picture(*SQUARES)), Pillow.fromarray(picture(seed=4))
+    first.save("moving.gif", save_all=True, append_images=[second])
+    assert main(["inpaint", "moving.gif", *PLAIN]) == 0
+    assert captured_notes(capsys)[0].endswith("the first is repaired, and the result has no other")
+    main(["inpaint", "moving.gif", *PLAIN, "--dry-run"])
+    assert len(captured_notes(capsys)) == 1
+
+
+def captured_notes(capsys):
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+
+
 def test_lines_of_a_file_name_pictures_prompts_and_masks(tools, capsys):
     saved("in/a.png", *SQUARES)
     saved("in/b.png", SQUARES[0])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image as Pillow
@@ -9,7 +12,15 @@ from PIL import ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from contracts.errors import InvalidInput
-from flows.files.picture_files import FORMATS, read_mask, read_picture, write_mask, write_result
+from flows.files.picture_files import (
+    FORMATS,
+    check_format,
+    read_mask,
+    read_picture,
+    what_is_lost,
+    write_mask,
+    write_result,
+)
 
 SHAPE = (6, 9)
 RGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -127,15 +138,182 @@ def test_new_notes_join_those_of_a_png_and_other_formats_have_none(tmp_path):
             assert not getattr(file, "text", {})
 
 
-def test_a_profile_of_other_channels_is_left_out_with_a_note(tmp_path):
-    gray = RGB_PROFILE[:16] + b"GRAY" + RGB_PROFILE[20:]
-    source = read_picture(saved(tmp_path / "in.png", noise(*SHAPE), icc_profile=gray))
-    assert "icc_profile" not in source.extras and "not RGB" in source.notes[0]
+GRAY_PROFILE = RGB_PROFILE[:16] + b"GRAY" + RGB_PROFILE[20:]
+
+
+def test_a_profile_of_gray_stays_with_gray_and_is_left_out_of_rgb_with_a_note(tmp_path):
+    source = read_picture(saved(tmp_path / "in.png", noise(*SHAPE), icc_profile=GRAY_PROFILE))
+    out = write_result(source, source.image, tmp_path / "out")
+    assert Pillow.open(out).info["icc_profile"] == GRAY_PROFILE and what_is_lost(source, source.image) == ()
+    result, _ = repaired(source)
+    assert "icc_profile" not in Pillow.open(write_result(source, result, tmp_path / "out")).info
+    assert "color profile that is not RGB: the result has none" in what_is_lost(source, result)[1]
+
+
+def test_sixteen_bits_of_color_are_told_too(tmp_path):
+    """Pillow reads them as 8 without a word, and writes none."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = b"".join(b"\0" + noise(SHAPE[1] * 6, seed=y).tobytes() for y in range(SHAPE[0]))
+    header = struct.pack(">IIBBBBB", SHAPE[1], SHAPE[0], 16, 2, 0, 0, 0)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "in.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    assert "more than 8 bits per channel" in read_picture(tmp_path / "in.png").notes[0]
+
+
+# --- modes --------------------------------------------------------------------------------------------
+
+
+def decoded(path):
+    """As the check of docs/inpainting.md reads it."""
+    return np.array(Pillow.open(path).convert("RGBA"))
+
+
+def palette_picture(transparent=False):
+    colors = np.array([(200, 30, 30), (30, 200, 30), (30, 30, 200), (255, 255, 255)], np.uint8)
+    picture = Pillow.fromarray(np.arange(54, dtype=np.uint8).reshape(SHAPE) % 4)
+    picture.putpalette(colors.tobytes())
+    if transparent:
+        picture.info["transparency"] = bytes([0, 128, 255, 255])
+    return picture
+
+
+NARROW = {
+    "1": Pillow.fromarray(noise(*SHAPE) > 127),
+    "L": Pillow.fromarray(noise(*SHAPE)),
+    "LA": Pillow.fromarray(
+        np.dstack([noise(*SHAPE), np.full(SHAPE, 255, np.uint8) * (np.arange(9) > 2)]).astype(np.uint8)
+    ),
+    "P": palette_picture(),
+    "transparent P": palette_picture(True),
+}
+
+
+def with_color(source, color):
+    """The picture with one pixel painted, one that is not transparent."""
+    result = source.image.copy()
+    place = (3, 7)
+    assert source.layers is None or source.layers[(*place, 3)] > 0
+    result[place] = color
+    mask = np.zeros(SHAPE, bool)
+    mask[place] = True
+    return result, mask
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_picture_with_fewer_channels_stays_what_it_is(tmp_path, name):
+    NARROW[name].save(tmp_path / "in.png")
+    source = read_picture(tmp_path / "in.png")
+    color = (255, 255, 255) if name == "1" else (77, 77, 77)
+    for result, mask in (with_color(source, color), (source.image, np.zeros(SHAPE, bool))):
+        out = write_result(source, result, tmp_path / "out")
+        assert Pillow.open(out).mode == name.split()[-1] and what_is_lost(source, result) == ()
+        assert np.array_equal(decoded(out)[~mask], decoded(tmp_path / "in.png")[~mask])
+        if source.layers is None or not mask.any():
+            assert np.array_equal(read_picture(out).image, result)
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_what_no_longer_fits_becomes_rgb_with_one_note_and_no_other_pixel_changes(tmp_path, name):
+    NARROW[name].save(tmp_path / "in.png")
+    source = read_picture(tmp_path / "in.png")
+    if name.endswith("P"):  # a palette takes new colors in, until it is full
+        large = np.arange(270 * 4, dtype=np.uint32).reshape(270, 4)
+        picture = NARROW[name].resize((4, 270))
+        picture.info = NARROW[name].info
+        picture.save(tmp_path / "in.png")
+        source = read_picture(tmp_path / "in.png")
+        mask = np.ones((270, 4), bool) if source.layers is None else source.layers[..., 3] == 255
+        mask[0] = False
+        result = source.image.copy()
+        result[mask] = np.stack([large % 251, large // 251, large % 7], -1).astype(np.uint8)[mask]
+    else:
+        result, mask = with_color(source, (10, 200, 30))
+    out = write_result(source, result, tmp_path / "out")
+    assert Pillow.open(out).mode == ("RGB" if source.layers is None else "RGBA")
+    (told,) = what_is_lost(source, result)
+    assert "and the result RGB: what was painted needs more colors" in told
+    assert np.array_equal(decoded(out)[~mask], decoded(tmp_path / "in.png")[~mask])
+    assert np.array_equal(decoded(out)[mask][:, :3], result[mask])
+
+
+def test_new_colors_take_the_places_in_a_palette_that_nobody_needs(tmp_path):
+    full = Pillow.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    full.putpalette(noise(256, 3, seed=3).tobytes())
+    full.save(tmp_path / "in.png")
+    source = read_picture(tmp_path / "in.png")
+    result = source.image.copy()
+    result[4, 4] = (1, 2, 3)
+    out = write_result(source, result, tmp_path / "out")
+    before, after = (np.array(Pillow.open(path)) for path in (tmp_path / "in.png", out))
+    assert Pillow.open(out).mode == "P" and np.array_equal(before, after), "68 was that pixel's alone"
+    assert np.array_equal(read_picture(out).image, result)
+    result[5, 5] = source.image[6, 6]
+    after = np.array(Pillow.open(write_result(source, result, tmp_path / "out")))
+    assert after[5, 5] == after[6, 6] == 102
+
+
+def test_a_format_without_gray_says_so(tmp_path):
+    NARROW["L"].save(tmp_path / "in.png")
+    source = read_picture(tmp_path / "in.png")
+    assert (
+        "is gray and the result RGB: webp holds no such pictures"
+        in what_is_lost(source, source.image, "webp")[0]
+    )
+    assert Pillow.open(write_result(source, source.image, tmp_path / "out", "jpeg")).mode == "L"
+    NARROW["transparent P"].save(tmp_path / "in.png")
+    source = read_picture(tmp_path / "in.png")
+    assert "tiff holds no such pictures" in what_is_lost(source, source.image, "tiff")[0]
+    out = write_result(source, source.image, tmp_path / "out", "tiff")
+    assert np.array_equal(decoded(out), decoded(tmp_path / "in.png"))
+
+
+@pytest.mark.parametrize("name", ["1", "L", "LA", "P"])
+def test_tiff_holds_them_as_png_does(tmp_path, name):
+    NARROW[name].save(tmp_path / "in.png")
+    source = read_picture(tmp_path / "in.png")
+    out = write_result(source, source.image, tmp_path / "out", "tiff")
+    assert Pillow.open(out).mode == name and what_is_lost(source, source.image, "tiff") == ()
+    assert np.array_equal(decoded(out), decoded(tmp_path / "in.png"))
+
+
+def test_cmyk_becomes_rgb_with_a_note(tmp_path):
+    Pillow.fromarray(noise(*SHAPE, 3)).convert("CMYK").save(tmp_path / "in.jpg")
+    source = read_picture(tmp_path / "in.jpg")
+    assert "is CMYK and the result RGB" in what_is_lost(source, source.image)[0]
+
+
+@pytest.mark.parametrize("form", ["gif", "tiff", "webp", "png"])
+def test_further_frames_are_left_out_with_one_line(tmp_path, form):
+    frames = [Pillow.fromarray(noise(*SHAPE, 3, seed=i)) for i in range(3)]
+    path = tmp_path / f"in.{form}"
+    frames[0].save(
+        path, save_all=True, append_images=frames[1:], **({"lossless": True} if form == "webp" else {})
+    )
+    (told,) = read_picture(path).notes
+    assert told == f"{path} has 3 frames: the first is repaired, and the result has no other"
+    frames[0].save(tmp_path / f"one.{form}")
+    assert read_picture(tmp_path / f"one.{form}").notes == ()
+
+
+def test_a_format_that_cannot_hold_the_picture_is_refused_beforehand(tmp_path):
+    long = read_picture(saved(tmp_path / "long.png", np.zeros((2, 16_384, 3), np.uint8)))
+    with pytest.raises(InvalidInput, match="16384x2 pixels, and webp holds 16,383 a side"):
+        check_format(long, "webp")
+    for form in ("png", "tiff", "jpeg"):
+        check_format(long, form)
+    with pytest.raises(InvalidInput, match="transparency, which JPEG cannot keep"):
+        check_format(read_picture(saved(tmp_path / "clear.png", noise(*SHAPE, 4))), "jpeg")
 
 
 def test_sixteen_bits_become_eight_with_a_note(tmp_path):
     path = saved(tmp_path / "in.png", np.arange(54, dtype=np.uint16).reshape(SHAPE) * 1000)
-    assert "8 bits" in read_picture(path).notes[0]
+    source = read_picture(path)
+    assert "8 bits" in source.notes[0]
+    assert Pillow.open(write_result(source, source.image, tmp_path / "out")).mode == "L"
+    assert what_is_lost(source, source.image) == ()
 
 
 # --- masks --------------------------------------------------------------------------------------------
