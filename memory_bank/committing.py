@@ -67,6 +67,7 @@ class Committing(Holding):
             if index != len(last) + 1:
                 raise MemoryBankError(f"run {run_id} cannot open round {index}: {len(last) + 1} is next")
             session.add(RoundRow(run_pk=run.id, round_index=int(index), prompt=prompt, seed=int(seed)))
+            run.round_count = int(index)
 
         self._commit(run_id, index, "open", None, rows)
         return Round(index=int(index), prompt=prompt, seed=int(seed))

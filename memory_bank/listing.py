@@ -1,4 +1,9 @@
-"""Runs at a glance: filtered, sorted and summed up by the database, without reading what is in them."""
+"""Runs at a glance: filtered, sorted and summed up by the database, without reading what is in them.
+
+Every filter and every order has an index, as has each order of one kind and of finished and of open runs
+(migration 0006), so that a listing of fifty costs the same however many runs there are. What a search or a
+moment lets through is sorted by other orders than time in the size of what it lets through.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, column, func, literal_column, select, table
 from sqlalchemy.orm import Session
 
 from contracts.errors import InvalidInput
@@ -17,6 +22,13 @@ from memory_bank.tables import RoundRow, RunRow, StepRow, VerdictRow
 
 Order: TypeAlias = Literal["newest", "oldest", "rounds", "prompt"]
 ORDERS: tuple[Order, ...] = get_args(Order)
+SHORTEST_WORD = 3
+"""Characters that a search index works with. For a shorter text, runs are read in order up to the limit."""
+# Written out and not passed as values: an index over part of a table, or over an expression, is used only for
+# the same words.
+_STATUS = {"finished": "runs.status = 'finished'", "interrupted": "runs.status <> 'finished'"}
+_BY_PROMPT: ColumnElement[str] = literal_column("lower(substr(runs.prompt, 1, 200))")
+_WORDS = table("run_words", column("rowid"), column("run_words"))
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,8 @@ class RunFilter:
     text: str = ""
     """Part of the prompt or of the id, in any case."""
     since: str = ""
-    """Begun at this moment or later: UTC, ISO 8601, or the beginning of it, as 2026-11-21."""
+    """Begun at this moment or later: UTC, ISO 8601, or the beginning of it, as 2026-11-21. The newest and
+    oldest are then told apart by the clocks, too."""
     order: Order = "newest"
     limit: int = 50
 
@@ -62,7 +75,7 @@ class RunFilter:
 def summaries(session: Session, wanted: RunFilter) -> list[RunSummary]:
     """The runs that the filter lets through, at most `limit` of them."""
     live = _live(session)
-    chosen = _chosen(wanted, live).subquery()
+    chosen = _chosen(wanted, live, session.get_bind().dialect.name == "sqlite").subquery()
     statement = (
         select(
             RunRow.id,
@@ -72,12 +85,12 @@ def summaries(session: Session, wanted: RunFilter) -> list[RunSummary]:
             RunRow.seed,
             RunRow.status,
             RunRow.created,
-            _rounds(),
+            RunRow.round_count,
             _best(),
             _seconds(),
         )
         .join(chosen, chosen.c.id == RunRow.id)
-        .order_by(*_ordering(wanted.order))
+        .order_by(*_ordering(wanted))
     )
     return [
         RunSummary(
@@ -89,42 +102,61 @@ def summaries(session: Session, wanted: RunFilter) -> list[RunSummary]:
     ]
 
 
-def _chosen(wanted: RunFilter, live: set[int]) -> Select[Any]:
+def _chosen(wanted: RunFilter, live: set[int], sqlite: bool) -> Select[Any]:
     """Ids only: what is summed up is summed up for these alone."""
-    statement = select(RunRow.id).order_by(*_ordering(wanted.order)).limit(wanted.limit)
+    statement = select(RunRow.id).order_by(*_ordering(wanted)).limit(wanted.limit)
+    # A plus keeps SQLite from using the index of a filter beside a search: it would look each run up in the
+    # words, where the words already say which runs.
+    plus = "+" if sqlite and len(wanted.text) >= SHORTEST_WORD else ""
     if wanted.kind:
-        statement = statement.where(RunRow.kind == wanted.kind)
-    if wanted.status == "finished":
-        statement = statement.where(RunRow.status == "finished")
-    elif wanted.status == "running":
+        statement = statement.where(literal_column(f"{plus}runs.kind") == wanted.kind)
+    if wanted.status == "running":
         statement = statement.where(RunRow.id.in_(live))
-    elif wanted.status == "interrupted":
-        statement = statement.where(RunRow.status != "finished", RunRow.id.not_in(live))
-    if wanted.text:
-        statement = statement.where(
-            RunRow.prompt.icontains(wanted.text, autoescape=True)
-            | RunRow.run_id.icontains(wanted.text, autoescape=True)
-        )
+    elif wanted.status:
+        statement = statement.where(literal_column(plus + _STATUS[wanted.status]))
+    if wanted.status == "interrupted":
+        statement = statement.where(RunRow.id.not_in(live))
     if wanted.since:
         statement = statement.where(RunRow.created >= wanted.since)
-    return statement
+    if not wanted.text:
+        return statement
+    return (_with_words_sqlite if sqlite else _with_words_server)(statement, wanted)
 
 
-def _ordering(order: Order) -> tuple[ColumnElement[Any], ...]:
+def _with_words_sqlite(statement: Select[Any], wanted: RunFilter) -> Select[Any]:
+    if len(wanted.text) < SHORTEST_WORD:
+        return statement.where(_holds(wanted.text))
+    phrase = '"' + wanted.text.replace('"', '""') + '"'
+    found = statement.join(_WORDS, _WORDS.c.rowid == RunRow.id).where(_WORDS.c.run_words.match(phrase))
+    if wanted.since or wanted.order not in ("newest", "oldest"):
+        return found
+    place = _WORDS.c.rowid  # in whose order the index itself can be read
+    return found.order_by(None).order_by(place.desc() if wanted.order == "newest" else place.asc())
+
+
+def _with_words_server(statement: Select[Any], wanted: RunFilter) -> Select[Any]:
+    statement = statement.where(_holds(wanted.text))
+    if len(wanted.text) < SHORTEST_WORD:
+        return statement
+    words = literal_column("legion_trigrams(runs.prompt || chr(10) || runs.run_id)")
+    return statement.where(words.bool_op("@>")(func.legion_trigrams(wanted.text)))
+
+
+def _holds(part: str) -> ColumnElement[bool]:
+    return RunRow.prompt.icontains(part, autoescape=True) | RunRow.run_id.icontains(part, autoescape=True)
+
+
+def _ordering(wanted: RunFilter) -> tuple[ColumnElement[Any], ...]:
     """Ids grow with every run, so they order runs in time whatever the clocks said."""
-    match order:
+    match wanted.order:
         case "newest":
-            return (RunRow.id.desc(),)
+            return (RunRow.created.desc(), RunRow.id.desc()) if wanted.since else (RunRow.id.desc(),)
         case "oldest":
-            return (RunRow.id.asc(),)
+            return (RunRow.created.asc(), RunRow.id.asc()) if wanted.since else (RunRow.id.asc(),)
         case "rounds":
-            return (_rounds().desc(), RunRow.id.desc())
+            return (RunRow.round_count.desc(), RunRow.id.desc())
         case "prompt":
-            return (func.lower(RunRow.prompt).asc(), RunRow.id.desc())
-
-
-def _rounds() -> Any:
-    return select(func.count()).where(RoundRow.run_pk == RunRow.id).correlate(RunRow).scalar_subquery()
+            return (_BY_PROMPT.asc(), RunRow.id.desc())
 
 
 def _best() -> Any:

@@ -20,7 +20,11 @@ class Base(DeclarativeBase):
 
 
 class RunRow(Base):
-    """A run and who holds it. `id` grows with every new run, so it orders them without trusting clocks."""
+    """A run and who holds it. `id` grows with every new run, so it orders them without trusting clocks.
+
+    The indexes for listings, `ix_runs_by_...`, and that over the words of prompts and ids (`run_words` on
+    SQLite, a GIN index on PostgreSQL) are made by the migration alone.
+    """
 
     __tablename__ = "runs"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -40,6 +44,8 @@ class RunRow(Base):
     beside it, in its own batch or elsewhere."""
     earlier_settings: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     """Settings it had before a person changed them half way, and how many rounds were open then."""
+    round_count: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Rounds that were begun, so that runs can be sorted by it."""
     rounds: Mapped[list[RoundRow]] = relationship(order_by="RoundRow.round_index")
     steps: Mapped[list[StepRow]] = relationship(order_by="StepRow.id")
 

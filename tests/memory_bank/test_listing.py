@@ -8,13 +8,15 @@ from collections.abc import Callable
 import pytest
 from bank_samples import BEGIN
 from databases import Place
-from sqlalchemy import event
+from sqlalchemy import event, insert
+from sqlalchemy.orm import Session
 
 from contracts.errors import InvalidInput
 from contracts.records import Image, Symptom, Trial, Verdict
 from memory_bank import SqlMemoryBank
 from memory_bank.experience import LessonFilter
-from memory_bank.listing import RunFilter
+from memory_bank.listing import ORDERS, Order, RunFilter
+from memory_bank.tables import RunRow
 from memory_bank.upkeep import Place as PictureAt
 
 Fill = Callable[[SqlMemoryBank, str, int], None]
@@ -87,6 +89,122 @@ def test_where_a_picture_belongs(three: SqlMemoryBank, picture: Callable[[int], 
     digest = three.put_back("image", picture(1))
     assert three.places(digest) == [PictureAt("c_1", 1, "picture"), PictureAt("a", 1, "picture")]
     assert three.places("0" * 64) == []
+
+
+FILTERS: tuple[dict[str, str], ...] = (
+    {}, {"kind": "inpainting"}, {"status": "finished"}, {"status": "running"}, {"status": "interrupted"},
+    {"since": "2026-12"}, {"text": "2999"},
+    {"kind": "inpainting", "text": "2999"}, {"status": "finished", "text": "2999"},
+)  # fmt: skip
+WALKS = {"newest": r"SCAN runs", "oldest": r"SCAN runs",
+         "rounds": r"SCAN runs USING .*INDEX ix_runs_by_rounds",
+         "prompt": r"SCAN runs USING INDEX ix_runs_by_prompt"}  # fmt: skip
+"""Without a filter: in the order of the table, which is that of its ids, or of an index, up to the limit."""
+SEEKS = {
+    "kind": r"SEARCH runs USING .*INDEX ix_runs_by_kind_\w+ \(kind=\?\)",
+    "finished": r"SCAN runs USING .*INDEX ix_runs_by_finished_\w+",
+    "interrupted": r"SCAN runs USING .*INDEX ix_runs_by_open_\w+",
+    "running": r"SEARCH runs USING INTEGER PRIMARY KEY \(rowid=\?\)",
+    "since": r"SEARCH runs USING .*INDEX ix_runs_by_moment \(created>\?\)",
+    "text": r"SCAN run_words VIRTUAL TABLE INDEX \d+:M2",
+}
+"""With one: an index that holds nothing else. Those of finished and of open runs hold only these."""
+ON_SERVER = {
+    "": {"newest": "runs_pkey", "oldest": "runs_pkey", "rounds": "by_rounds", "prompt": "by_prompt"},
+    "kind": "by_kind_", "finished": "by_finished_", "interrupted": "by_open_", "running": "",
+    "since": {"newest": "by_moment", "oldest": "by_moment", "rounds": "", "prompt": ""}, "text": "by_words",
+}  # fmt: skip
+"""A part of the name of PostgreSQL's index; where there is none, it may choose."""
+
+
+@pytest.fixture
+def many(bank: SqlMemoryBank, place: Place) -> SqlMemoryBank:
+    """3,000 runs, few of them repairs, few unfinished."""
+
+    def rows(session: Session) -> None:
+        session.execute(
+            insert(RunRow),
+            [
+                {
+                    "run_id": f"run-{n}", "kind": "inpainting" if n % 500 == 0 else "regeneration",
+                    "prompt": f"a Red cone, number {n}", "seed": 1, "settings": {},
+                    "status": "interrupted" if n % 100 == 0 else "finished",
+                    "created": f"2026-{1 + n * 12 // 3000:02d}-01", "round_count": n % 5,
+                }
+                for n in range(3000)
+            ],
+        )  # fmt: skip
+
+    bank._database.write(rows)
+    if not place.is_sqlite:
+        place.execute("ANALYZE")
+    return bank
+
+
+def plan_of(bank: SqlMemoryBank, place: Place, wanted: RunFilter) -> list[str]:
+    """How the database finds the runs that a filter lets through."""
+    asked: list[tuple[str, object]] = []
+
+    def note(*told: object) -> None:
+        asked.append((str(told[2]), told[3]))
+
+    engine = bank._database._engine
+    event.listen(engine, "before_cursor_execute", note)
+    bank.summaries(wanted)
+    event.remove(engine, "before_cursor_execute", note)
+    statement, values = asked[-1]
+    word = "EXPLAIN QUERY PLAN " if place.is_sqlite else "EXPLAIN "
+    with engine.connect() as connection:
+        if not place.is_sqlite:  # it would rightly read a table of a few pages whole
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        lines = connection.exec_driver_sql(word + statement, values).all()  # type: ignore[call-overload]
+    return [str(line[-1]).strip() for line in lines]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_filter_and_order_has_an_index(many: SqlMemoryBank, place: Place, order: Order) -> None:
+    for wanted in FILTERS:
+        plan = plan_of(many, place, RunFilter(order=order, limit=20, **wanted))  # type: ignore[arg-type]
+        part = "text" if "text" in wanted else next(iter(wanted), "")
+        part = wanted["status"] if part == "status" else part
+        if not place.is_sqlite:
+            expected = ON_SERVER[part]
+            name = expected if isinstance(expected, str) else expected[order]
+            name = name if len(wanted) == 1 or not wanted else ""  # of two filters it takes the narrower
+            assert not [line for line in plan if "Seq Scan on runs" in line], plan
+            assert [line for line in plan if "Index" in line and name in line], (wanted, plan)
+            continue
+        narrow = SEEKS.get(part, WALKS[order])
+        if part == "since" and order in ("rounds", "prompt"):
+            narrow = WALKS[order]  # two dimensions: in the order asked for, passing over what is too old
+        inner = plan[: next(at for at, line in enumerate(plan) if line.startswith("SCAN anon"))]
+        assert any(re.fullmatch(narrow, line) for line in inner), (wanted, plan)
+        others = [line for line in inner if "SCAN runs" in line and not re.fullmatch(narrow, line)]
+        assert not others, (wanted, plan)
+        # Sorted is only what a search lets through, and the runs of living processes.
+        sorts = (part == "text" or part == "running") and order in ("rounds", "prompt")
+        assert ("USE TEMP B-TREE FOR ORDER BY" in inner) is sorts, (wanted, plan)
+
+
+def test_a_search_finds_the_same_with_an_index_and_without(many: SqlMemoryBank) -> None:
+    assert ids(many, text="NUMBER 2999") == ["run-2999"] and ids(many, text="un-2999") == ["run-2999"]
+    assert ids(many, text="number 299", order="oldest") == [
+        "run-299",
+        *(f"run-{n}" for n in range(2990, 3000)),
+    ]
+    assert ids(many, text="number 299", order="rounds", limit=2) == ["run-2999", "run-2994"]
+    assert ids(many, text='cone" OR "number') == [] and ids(many, text="cone* NEAR") == []
+    assert ids(many, text="99", limit=1) == ["run-2999"], "too short for the index"
+    assert ids(many, text="number 299", since="2026-12", limit=1) == ["run-2999"]
+    assert len(ids(many, kind="inpainting", text="number 2", limit=50)) == 2
+
+
+def test_a_round_that_begins_is_counted(bank: SqlMemoryBank, fill: Fill, place: Place) -> None:
+    with bank.begin("a", **BEGIN):
+        fill(bank, "a", 1)
+        fill(bank, "a", 2)
+    counted = "SELECT round_count, (SELECT count(*) FROM rounds WHERE run_pk = runs.id) FROM runs"
+    assert place.execute(counted) == [(2, 2)]
 
 
 def test_no_query_reads_a_whole_table_of_rounds(three: SqlMemoryBank, place: Place) -> None:

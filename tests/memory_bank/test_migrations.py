@@ -21,17 +21,19 @@ from databases import Place
 from contracts.errors import MemoryBankError
 from memory_bank import SqlMemoryBank, open_memory_bank
 from memory_bank.database import Database
+from memory_bank.listing import RunFilter
 from memory_bank.places import database_url
 from memory_bank.schema import HEAD, REVISIONS, VERSION_TABLE, revision_of
 from memory_bank.tables import Base
 
 Fill = Callable[[SqlMemoryBank, str, int], None]
 DIGEST_INDEXES = ("rounds_image", "candidates_painted", "regions_picture", "results_image")
-NOT_MODELED = (VERSION_TABLE, "lesson_words", "ix_lessons_search")
+NOT_MODELED = (VERSION_TABLE, "lesson_words", "ix_lessons_search", "run_words", "ix_runs_by_")
 """Search indexes are made in each database's own way."""
 NEW_COLUMNS = (
     ("runs", "trials_before"),
     ("runs", "earlier_settings"),
+    ("runs", "round_count"),
     ("revisions", "answers"),
     ("regions", "answers"),
     ("regions", "usage"),
@@ -40,8 +42,15 @@ NEW_COLUMNS = (
 
 def make_first_release(place: Place) -> None:
     """Turn the database into one of schema 0001."""
+    for name in made_for_listings(place):
+        place.execute(f"DROP INDEX {name}")
     if place.is_sqlite:
+        for event in ("insert", "delete", "update"):
+            place.execute(f"DROP TRIGGER run_words_{event}")
+        place.execute("DROP TABLE run_words")
         place.execute("DROP TABLE lesson_words")
+    else:
+        place.execute("DROP FUNCTION legion_trigrams")
     for name in ("trials", "lessons", "recollections", "reviews"):
         place.execute(f"DROP TABLE {name}")
     for table, column in NEW_COLUMNS:
@@ -50,6 +59,13 @@ def make_first_release(place: Place) -> None:
         place.execute(f"DROP INDEX ix_{name}")
     place.execute("DROP TABLE jobs")
     place.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0001'")
+
+
+def made_for_listings(place: Place) -> list[str]:
+    """Names of the indexes of migration 0006."""
+    names = "name FROM sqlite_master" if place.is_sqlite else "indexname AS name FROM pg_indexes"
+    column = "name" if place.is_sqlite else "indexname"
+    return [str(row[0]) for row in place.execute(f"SELECT {names} WHERE {column} LIKE 'ix_runs_by_%'")]
 
 
 def upgraded(place: Place) -> None:
@@ -107,7 +123,22 @@ def test_the_first_release_is_upgraded_with_all_its_rows(
         before.verdict,
         before.seconds,
     )
+    (summary,) = again.summaries(RunFilter(text="RED CO"))
+    assert (summary.run_id, summary.rounds) == ("run", 1), "what was there is counted and found"
+    assert again.summaries(RunFilter(text="blue")) == [] and len(made_for_listings(place)) == 12 + (
+        not place.is_sqlite
+    )
     again.close()
+
+
+def test_the_search_index_follows_its_table(bank: SqlMemoryBank, place: Place) -> None:
+    with bank.begin("run", **BEGIN):
+        pass
+    place.execute("UPDATE runs SET prompt = 'a blue ball' WHERE run_id = 'run'")
+    found = [bank.summaries(RunFilter(text=text)) for text in ("red", "BLUE b", "run")]
+    assert [len(runs) for runs in found] == [0, 1, 1]
+    place.execute("DELETE FROM runs")
+    assert bank.summaries(RunFilter(text="blue")) == []
 
 
 def test_a_database_from_before_the_first_release(bank: SqlMemoryBank, place: Place, fill: Fill) -> None:
