@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -237,6 +239,25 @@ def test_what_no_longer_fits_becomes_rgb_with_one_note_and_no_other_pixel_change
     assert "and the result RGB: what was painted needs more colors" in told
     assert np.array_equal(decoded(out)[~mask], decoded(tmp_path / "in.png")[~mask])
     assert np.array_equal(decoded(out)[mask][:, :3], result[mask])
+
+
+@pytest.mark.parametrize("name", [*NARROW, "RGB", "CMYK"])
+def test_the_check_that_the_docs_give_holds_for_every_kind_of_picture(tmp_path, monkeypatch, name):
+    page = Path(__file__).parents[2] / "docs" / "inpainting.md"
+    (check,) = re.findall(r"```python\n(import numpy.*?)```", page.read_text(encoding="utf-8"), re.S)
+    photo = tmp_path / "photo.png"
+    picture = NARROW.get(name) or Pillow.fromarray(noise(*SHAPE, 3)).convert(name)
+    picture.save(photo, "TIFF" if name == "CMYK" else "PNG")  # whatever it is called, it is read as it is
+    source = read_picture(photo)
+    monkeypatch.chdir(tmp_path)
+    painted, mask = with_color(source, (10, 200, 30))
+    for result, support in ((painted, mask), (source.image, np.zeros(SHAPE, bool))):
+        write_result(source, result, tmp_path / "photo-repaired")
+        write_mask(source, support, tmp_path / "photo-support.png")
+        exec(check, {})
+    write_result(source, painted, tmp_path / "photo-repaired")
+    with pytest.raises(AssertionError):
+        exec(check, {})
 
 
 def test_new_colors_take_the_places_in_a_palette_that_nobody_needs(tmp_path):
