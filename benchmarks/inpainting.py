@@ -31,7 +31,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -123,14 +123,15 @@ def run_id(name: str, kind: str, seed: int) -> str:
     return f"{name}-{kind}-{seed}"
 
 
+def truths(name: str, pairs: Mapping[int, Pair]) -> dict[str, Sequence[Finding]]:
+    """What is wrong with the picture of each run id; for drift, clean pictures are painted in just as much."""
+    kinds = ("flawed", "clean") if name == DRIFT else ("flawed",)
+    return {run_id(name, kind, seed): pair.findings for seed, pair in pairs.items() for kind in kinds}
+
+
 def repair(name: str, world: World, pairs: dict[int, Pair], bank: MemoryBank) -> list[Outcome]:
     """What one arm makes of the pairs, by seed."""
-    # Drift shows in clean pictures as well, if anything is painted there.
-    kinds = ("flawed", "clean") if name == DRIFT else ("flawed",)
-    injected: dict[str, Sequence[Finding]] = {
-        run_id(name, kind, seed): pair.findings for seed, pair in pairs.items() for kind in kinds
-    }
-    chosen = arm(name, world, injected)
+    chosen = arm(name, world, truths(name, pairs))
     cases = [
         InpaintingCase(run_id(name, kind, seed), image, prompt_of(pair) if world.prompts else "", seed)
         for seed, pair in pairs.items()

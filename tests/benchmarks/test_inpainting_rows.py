@@ -11,6 +11,7 @@ from red_squares import square_tools
 from benchmarks.repair_measures import Damage, Kept, Outcome
 from controller.inpainting import InpaintingSettings
 from controller.region_gate import MeasuredGate, OpenGate
+from tabletop.flaws import render_pair
 
 pytestmark = pytest.mark.slow  # importing the benchmark imports torch and diffusers
 
@@ -51,6 +52,12 @@ def test_upstreams_way_is_no_gate_and_one_painting_and_no_gate_chooses_among_as_
 def test_drift_paints_for_ten_rounds(bench, world):
     drift = bench.arm("drift", world, {})
     assert drift.settings.rounds == 10 and isinstance(drift.tools.gate, OpenGate)
+
+
+def test_drift_paints_in_clean_pictures_too_and_no_other_arm_does(bench):
+    (seed, pair), *_ = ((s, p) for s in range(10_950_000, 10_950_040) if (p := render_pair(s)).findings)
+    assert bench.truths("oracle", {seed: pair}) == {f"oracle-flawed-{seed}": pair.findings}
+    assert set(bench.truths("drift", {seed: pair})) == {f"drift-flawed-{seed}", f"drift-clean-{seed}"}
 
 
 def test_drift_is_counted_in_whole_pixels_by_round_for_flawed_and_for_clean_pictures(bench):
