@@ -124,7 +124,7 @@ def run_id(name: str, kind: str, seed: int) -> str:
 
 
 def truths(name: str, pairs: Mapping[int, Pair]) -> dict[str, Sequence[Finding]]:
-    """What is wrong with the picture of each run id; for drift, clean pictures are painted in just as much."""
+    """What is wrong with the picture of each run id; for drift, clean pictures are painted in as well."""
     kinds = ("flawed", "clean") if name == DRIFT else ("flawed",)
     return {run_id(name, kind, seed): pair.findings for seed, pair in pairs.items() for kind in kinds}
 

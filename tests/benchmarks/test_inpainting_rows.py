@@ -11,6 +11,7 @@ from red_squares import square_tools
 from benchmarks.repair_measures import Damage, Kept, Outcome
 from controller.inpainting import InpaintingSettings
 from controller.region_gate import MeasuredGate, OpenGate
+from controller.regions import RegionSettings
 from tabletop.flaws import render_pair
 
 pytestmark = pytest.mark.slow  # importing the benchmark imports torch and diffusers
@@ -112,3 +113,29 @@ def test_overlap_is_said_with_both_intervals(bench):
 
 def test_without_guided_repair_nothing_is_compared(bench):
     assert bench.overlap_rows({"no-gate": [outcome()]}) == []
+
+
+class Idle:
+    """Takes calls and paints nothing."""
+
+    native_size, alignment = (64, 64), 8
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def inpaint(self, requests):
+        self.calls.append(len(requests))
+        return []
+
+
+def test_the_cost_of_both_ways_stands_side_by_side_with_the_threads(bench):
+    painters = {"exact": Idle(), "in batches": Idle()}
+    rows = bench.painting_cost.rows(painters, RegionSettings(), 2, 10_950_000)
+    assert rows[0].claim == "cost: threads of the painter, processor cores" and rows[0].measured[0].isdigit()
+    bars = {row.claim: row.bar for row in rows if "times as fast as one by one" in row.claim}
+    assert bars == {
+        "exact: 4 regions in one call, times as fast as one by one": "",
+        "in batches: 4 regions in one call, times as fast as one by one": ">= 1.5",
+    }
+    for painter in painters.values():
+        assert sorted(painter.calls) == [1] * 5 * 3 + [4] * 3, "warmed up once, then timed twice"
