@@ -3,7 +3,8 @@
     python -m benchmarks.speed
 
 Wall seconds of whole commands, models loaded each time; peak memory of the command itself (Prefect's
-temporary server is another process and not counted). A run stops early where it would for a person.
+temporary server is another process and not counted). A run stops early where it would for a person. Then
+seconds per picture of the generator alone, as the profile has it and in batches of 16.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from contracts.records import GenerationRequest
+from controller.generators.diffusers_pipeline import DiffusersGenerator
+from flows.profiles.loading import load_profile
 from tabletop import captions
 
 PROMPT_SEED = 9002
+PICTURES = 16
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,24 @@ def timed(arguments: Sequence[str], home: str) -> Timing:
     return Timing(time.monotonic() - start, int(done.stdout.split()[-1]) / 1024)
 
 
+def per_picture(batch: int, exact: bool) -> float:
+    """Seconds per picture of the bundled generator, after one that nobody times."""
+    section = load_profile("tabletop").generator
+    generator = DiffusersGenerator.load(
+        section.path,
+        steps=section.steps,
+        guidance_scale=section.guidance_scale,
+        batch_size=batch,
+        exact=exact,
+    )
+    prompts = captions.held_out_prompts(PICTURES, PROMPT_SEED)
+    requests = [GenerationRequest(prompt, seed) for seed, prompt in enumerate(prompts)]
+    generator.generate(requests[:1])
+    start = time.monotonic()
+    generator.generate(requests)
+    return (time.monotonic() - start) / PICTURES
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--batch", type=int, default=16)
@@ -72,6 +95,8 @@ def main() -> None:
     )
     print(f"| {args.batch} prompts in one command | {batch.seconds:.1f} s, peak {batch.peak_mb:.0f} MB |")
     print(f"| prompts per second, {args.batch} together against one by one | {alone / together:.1f} x |")
+    for batch, exact in ((1, True), (PICTURES, False)):
+        print(f"| one picture of {batch} per model call | {per_picture(batch, exact):.2f} s |")
 
 
 if __name__ == "__main__":
