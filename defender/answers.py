@@ -39,8 +39,18 @@ def compose(findings: Sequence[Finding]) -> str:
     """The answer that training teaches for these findings, in their order."""
     if not findings:
         return CLEAN_ANSWER
-    parts = [f"<p> {f.phrase} </p> {_SEG} : {_sentence(f.explanation)}" for f in findings]
+    parts = [f"{mark(f.phrase)} : {_sentence(f.explanation)}" for f in findings]
     return " ".join([OPENING, *parts])
+
+
+def mark(phrase: str) -> str:
+    """A phrase in its tags, followed by the token that asks for its mask."""
+    return f"<p> {phrase} </p> {_SEG}"
+
+
+def without_tags(text: str) -> str:
+    """Text without anything that reads like a special token."""
+    return _SPECIALS.sub("", text)
 
 
 def parse(answer: str) -> list[Claim]:
@@ -50,7 +60,14 @@ def parse(answer: str) -> list[Claim]:
     mask and is dropped. Where explanations follow in a second part ("PHRASE : explanation", as in
     SynthScars), the n-th mask of a repeated phrase takes its n-th explanation.
     """
-    pieces = answer.split(_SEG)
+    return claims_between(answer.split(_SEG))
+
+
+def claims_between(pieces: Sequence[str]) -> list[Claim]:
+    """`parse` for an answer already split at its [SEG] tokens: always one claim less than pieces.
+
+    Splitting by token is the sure way: a model may also spell "[SEG]" from ordinary pieces, with no mask.
+    """
     phrases = [_last_phrase(piece) for piece in pieces[:-1]]
     explanations = [_explanation(piece, last=i == len(pieces) - 2) for i, piece in enumerate(pieces[1:])]
     later = _plain(pieces[-1])

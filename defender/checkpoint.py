@@ -45,6 +45,15 @@ class Thresholds:
     detection_scale: float = 1.0
     """The probability of "generated" is sigmoid(scale * logit + shift): Platt's calibration, any number."""
     detection_shift: float = 0.0
+    tile_confidence: float = 0.0
+    """Smallest confidence of a finding where tiles are looked at as well, 0..1."""
+
+    def to_json(self) -> str:
+        """Every threshold; that of tiles only where it was calibrated: files without stay as they are."""
+        values = asdict(self)
+        if not self.tile_confidence:
+            del values["tile_confidence"]
+        return json.dumps(values, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Thresholds:
@@ -105,7 +114,7 @@ def save(
 def save_thresholds(folder: Path, thresholds: Thresholds) -> None:
     """Write only the thresholds, as a calibration does."""
     partial = folder / f"{THRESHOLDS}.tmp"
-    partial.write_text(json.dumps(asdict(thresholds), indent=2) + "\n")
+    partial.write_text(thresholds.to_json() + "\n")
     partial.replace(folder / THRESHOLDS)
 
 

@@ -143,6 +143,9 @@ class LegionConfig:
     detection_hidden_size: int = 2048
     has_detection: bool = True
     """Whether the detection head was trained; stage 1 alone does not, and no released checkpoint has one."""
+    verdict_first: bool = True
+    """Whether answers were taught to open with either "there are artifacts" or "there are none", so that the
+    first token decides between the two by a threshold. Imported weights were not: plainly greedy."""
     max_new_tokens: int = 512
     max_text_tokens: int = 961
     """Training answers are cut so that the ids of prompt and answer are no more than this."""
@@ -155,8 +158,13 @@ class LegionConfig:
         return self.vision.image_tokens
 
     def to_json(self) -> str:
-        """Readable JSON, every field spelled out."""
-        return json.dumps({"format": "legion-defender/1", **dataclasses.asdict(self)}, indent=2)
+        """Readable JSON, every field spelled out but `verdict_first`, which is written where it is false:
+        configurations from before that field stay what they were, to the byte and the digest.
+        """
+        values = dataclasses.asdict(self)
+        if self.verdict_first:
+            del values["verdict_first"]
+        return json.dumps({"format": "legion-defender/1", **values}, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> LegionConfig:
@@ -166,7 +174,10 @@ class LegionConfig:
         except json.JSONDecodeError as error:
             raise CheckpointError(f"config.json is not valid JSON ({error}): get it again") from error
         if not isinstance(values, dict) or values.pop("format", None) != "legion-defender/1":
-            raise CheckpointError("config.json is not a legion-defender/1 configuration: another model's?")
+            raise CheckpointError(
+                "config.json is not a legion-defender/1 configuration: convert another project's checkpoint "
+                "with legion weights import SRC DST, then use DST"
+            )
         return _build(cls, values, "")
 
 

@@ -33,6 +33,8 @@ class Sample:
     """Class numbers of what the picture shows, for heads that only warm up the towers; -1 is not known."""
     caption: str = ""
     """The data set's own text about all findings, where it has one."""
+    answer: str = ""
+    """What to learn to say, with one [SEG] per finding in their order; composed of the findings if empty."""
 
 
 _LENGTH_STEP = 16
@@ -87,7 +89,7 @@ class Collator:
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         config = self.config
-        conversations = [self.dialog.with_answer(compose(sample.findings)) for sample in samples]
+        conversations = [self.dialog.with_answer(s.answer or compose(s.findings)) for s in samples]
         ids, labels, attention = pad_conversations(conversations, config.tokens.pad, _LENGTH_STEP)
         weight = torch.ones(labels.shape)
         weight[:, len(self.dialog.prompt)] = self.first_token_weight

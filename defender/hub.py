@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from contracts.errors import CheckpointError
 from contracts.hub import PATIENCE, hub_file, not_there, quiet_hub
+from defender.tensor_files import has_weights
 
 _SETTINGS = ("config.json", "added_tokens.json", "adapter_config.json", "tokenizer.model")
 _SAFE = ("model*.safetensors", "model.safetensors.index.json")
@@ -16,8 +17,11 @@ _PICKLED = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 _T = TypeVar("_T")
 
 
-def locate(given: Path | str) -> Path:
+def locate(given: Path | str, weights: bool = True) -> Path:
     """The file or folder of that path, or the local copy of that name on the hub, downloaded if need be.
+
+    A local copy without all of its weights, of a download that was interrupted, is completed; one without
+    any will do where `weights` is False, and then none are downloaded.
 
     Raises CheckpointError, in one line, if it is neither, or the hub does not have it or cannot be reached.
     """
@@ -34,11 +38,16 @@ def locate(given: Path | str) -> Path:
     if file:
         return Path(_ask(given, lambda: hf_hub_download(repo, file, revision=revision)))
     try:
-        return Path(snapshot_download(repo, revision=revision, local_files_only=True))
+        copy = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+        if has_weights(copy) if weights else (copy / _SETTINGS[0]).exists():
+            return copy
     except (OSError, ValueError):
+        pass  # nothing of it is here yet
+    wanted = list(_SETTINGS)
+    if weights:
         found = _ask(given, lambda: model_info(repo, revision=revision, timeout=PATIENCE))
         wanted = weight_files([sibling.rfilename for sibling in found.siblings or ()])
-        return Path(_ask(given, lambda: snapshot_download(repo, revision=revision, allow_patterns=wanted)))
+    return Path(_ask(given, lambda: snapshot_download(repo, revision=revision, allow_patterns=wanted)))
 
 
 def weight_files(names: Sequence[str]) -> list[str]:

@@ -246,6 +246,7 @@ def infer_config(
         tokens=tokens,
         detection_hidden_size=head.shape[0] if head else base.detection_hidden_size,
         has_detection=any(name.startswith(HEAD_PREFIX) for name in weights),
+        verdict_first=False,
     )
 
 

@@ -1,15 +1,16 @@
 """LEGION as a defender: pictures in, findings out (contracts.protocols.Defender).
 
 Confidence of a finding, 0..1, is the product of two probabilities the network itself gives: that the answer
-opens with "there are artifacts" rather than "there are none", and, averaged over the pixels inside its mask,
-that a pixel belongs to the artifact.
+opens with "there are artifacts" rather than "there are none" (1 for imported weights, which were not taught
+these openings), and, averaged over the pixels inside its mask, that a pixel belongs to the artifact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,11 +20,14 @@ from torch import Tensor
 from contracts.errors import InvalidInput, ModelError
 from contracts.records import Diagnosis, Finding, Image
 from defender import checkpoint
-from defender.answers import CLEAN_ANSWER, OPENING, parse
+from defender.answers import CLEAN_ANSWER, OPENING, Claim, claims_between
 from defender.categories import categorize
-from defender.checkpoint import Checkpoint
+from defender.checkpoint import Checkpoint, Thresholds
 from defender.model import Answers, Branch
 from defender.preprocess import clip_pixels, sam_pixels
+
+Alarm = Literal["artifact_probability", "min_confidence", "tile_confidence"]
+"""Thresholds that decide whether a picture is given a finding."""
 
 
 class LegionDefender:
@@ -34,9 +38,11 @@ class LegionDefender:
     def __init__(self, loaded: Checkpoint, batch_size: int = 16) -> None:
         self.model, self.dialog = loaded.model, loaded.dialog
         self.thresholds, self.digest, self.batch_size = loaded.thresholds, loaded.digest, batch_size
-        artifact, clean = self.dialog.first_ids(OPENING, CLEAN_ANSWER)
         self._prompt = torch.tensor(self.dialog.prompt, device=self.model.device)
-        self._branch = Branch(artifact, clean, self.thresholds.artifact_probability)
+        self._branch: Branch | None = None
+        if self.model.config.verdict_first:
+            artifact, clean = self.dialog.first_ids(OPENING, CLEAN_ANSWER)
+            self._branch = Branch(artifact, clean, self.thresholds.artifact_probability)
 
     @classmethod
     def load(
@@ -66,8 +72,8 @@ class LegionDefender:
         for start in range(0, len(images), self.batch_size):
             try:
                 results += self._diagnose_batch(images[start : start + self.batch_size])
-            except RuntimeError as error:
-                reason = str(error).splitlines()[0]
+            except (RuntimeError, MemoryError, ValueError, OverflowError) as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
                 raise ModelError(f"the defender failed ({reason}): try a smaller batch size") from error
         return results
 
@@ -76,14 +82,30 @@ class LegionDefender:
         """What calibration looks at, one number per picture, before any threshold or calibration: how much
         the network is inclined to say that there are artifacts, 0..1, and its logit of "generated" (None
         where the detection head was never trained).
+
+        Where no opening decides (`verdict_first`), the inclination is the confidence of the surest finding.
         """
         shares, logits = [np.zeros(0)], [np.zeros(0)]
         for start in range(0, len(images), self.batch_size):
-            cls_BP, patches_BNP = self._look(images[start : start + self.batch_size])
-            opened = self.model.generate(patches_BNP, self._prompt, max_new_tokens=1, branch=self._branch)
-            shares.append(opened.artifact_B.cpu().double().numpy())
+            together = images[start : start + self.batch_size]
+            cls_BP, patches_BNP = self._look(together)
             logits.append(self._synthetic_logit(cls_BP).cpu().numpy())
+            if self._branch is not None:
+                opened = self.model.generate(patches_BNP, self._prompt, max_new_tokens=1, branch=self._branch)
+                shares.append(opened.artifact_B.cpu().double().numpy())
+        if self._branch is None:
+            eager = self.with_thresholds(replace(self.thresholds, min_confidence=0.0))
+            shares.append(np.array([surest(diagnosis) for diagnosis in eager.diagnose(images)]))
         return np.concatenate(shares), np.concatenate(logits) if self.model.config.has_detection else None
+
+    def with_thresholds(self, thresholds: Thresholds) -> LegionDefender:
+        """The same network under other thresholds."""
+        return LegionDefender(Checkpoint(self.model, self.dialog, thresholds, self.digest), self.batch_size)
+
+    @property
+    def alarm(self) -> Alarm:
+        """The threshold that `inclinations` are compared with."""
+        return "min_confidence" if self._branch is None else "artifact_probability"
 
     def describe(self) -> Mapping[str, object]:
         """What a record needs to diagnose again: checkpoint, thresholds, arithmetic."""
@@ -121,7 +143,8 @@ class LegionDefender:
         for i, (probability_MHW, generated) in enumerate(zip(masks, synthetic, strict=True)):
             ids = [number for number in answers.ids_BS[i].tolist() if number != config.tokens.pad]
             answer = " ".join(self.dialog.tokenizer.decode(ids).removesuffix("</s>").split())
-            findings = self._findings(answer, probability_MHW, float(answers.artifact_B[i]))
+            claims = claims_between(self.dialog.tokenizer.decode_between(ids, config.tokens.seg))
+            findings = self._findings(claims, probability_MHW, float(answers.artifact_B[i]))
             diagnoses.append(Diagnosis(findings, generated, answer))
         return diagnoses
 
@@ -142,10 +165,12 @@ class LegionDefender:
             masks[i] = logit_MHW.sigmoid().cpu()
         return masks
 
-    def _findings(self, answer: str, probability_MHW: Tensor, artifact: float) -> tuple[Finding, ...]:
+    def _findings(
+        self, claims: Sequence[Claim], probability_MHW: Tensor, artifact: float
+    ) -> tuple[Finding, ...]:
         limits = self.thresholds
         findings = []
-        for claim, probability_HW in zip(parse(answer), probability_MHW.numpy(), strict=True):
+        for claim, probability_HW in zip(claims, probability_MHW.numpy(), strict=True):
             mask = probability_HW > limits.mask_probability
             if not mask.any() or mask.mean() < limits.min_area:
                 continue
@@ -154,3 +179,8 @@ class LegionDefender:
                 category = categorize(claim.phrase, claim.explanation)
                 findings.append(Finding(mask, claim.phrase, claim.explanation, category, confidence))
         return tuple(findings)
+
+
+def surest(diagnosis: Diagnosis) -> float:
+    """Confidence of a picture's surest finding; 0 without any."""
+    return max((finding.confidence for finding in diagnosis.findings), default=0.0)

@@ -17,13 +17,17 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 SAM_MEAN = (123.675, 116.28, 103.53)
 SAM_STD = (58.395, 57.12, 57.375)
+LONGEST = 32
+"""Up to this ratio of its sides a picture is scaled whole, to the bit as upstream does."""
 
 
 def clip_pixels(image: Image, size: int) -> Tensor:
     """CLIP's input (3, size, size): shortest side to `size` (bicubic), center crop, normalized.
 
-    What a wide picture has near its ends is cut away, as upstream does.
+    What a wide picture has near its ends is cut away, as upstream does; what is far beyond the square is cut
+    away before it is scaled as well, or a picture of 64,000,000 x 1 pixels would not fit in any memory.
     """
+    image = _without_ends(image)
     height, width = image.shape[:2]
     short, long = min(height, width), max(height, width)
     length = int(size * long / short)
@@ -47,6 +51,14 @@ def sam_size(height: int, width: int, resize_to: int) -> tuple[int, int]:
     """(height, width) with the longest side scaled to `resize_to`, at least one pixel."""
     scale = resize_to / max(height, width)
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+def _without_ends(image: Image) -> Image:
+    """The middle of a picture that is more than LONGEST times as long as wide, else the picture itself."""
+    height, width = image.shape[:2]
+    most = LONGEST * min(height, width)
+    top, left = max(0, height - most) // 2, max(0, width - most) // 2
+    return image[top : top + most, left : left + most]
 
 
 def _resize(image: Image, height: int, width: int, how: PILImage.Resampling) -> Image:

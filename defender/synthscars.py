@@ -4,6 +4,9 @@ On disk: ROOT/{train,test}/images/*, ROOT/{train,test}/annotations/{train,test}.
 folder "annoations". A file is a list of {id: {"img_file_name", "caption", "refs": [{"sentence",
 "explanation", "segmentation": [[x1, y1, x2, y2, ...], ...]}, ...]}}.
 
+A row's own text is what a network learns to say (`tagged`): each phrase in tags where the text explains it,
+followed by [SEG], as the released weights were trained.
+
 Where the original loader goes wrong, this one does not: equal phrases keep their own places in the caption
 (there: all the first one), a phrase's place is where it is explained and not where the summary mentions it,
 overlapping polygons count once (there: twice), and an index is always the same row (there: a random one).
@@ -14,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from PIL import Image as PILImage
 
 from contracts.errors import InvalidInput
 from contracts.records import CATEGORIES, Category, Finding
+from defender.answers import mark, without_tags
 from defender.categories import categorize
 from defender.datasets import Sample
 from defender.image_files import read_image
@@ -80,14 +84,14 @@ class SynthScars:
         image = read_image(row.image)
         shape = (image.shape[0], image.shape[1])
         masks = [mask_of_polygons(ref.polygons, shape) for ref in row.refs]
+        inside = [(ref, mask) for ref, mask in zip(row.refs, masks, strict=True) if mask.any()]
         findings = tuple(
-            Finding(mask, ref.phrase, ref.explanation, ref.category, 1.0)
-            for ref, mask in zip(row.refs, masks, strict=True)
-            if mask.any()
+            Finding(mask, ref.phrase, ref.explanation, ref.category, 1.0) for ref, mask in inside
         )
         if row.refs and not findings:
             raise InvalidInput(f"{row.image}: none of its {len(row.refs)} artifacts lies inside the picture")
-        return Sample(image, findings, self.is_real, caption=row.caption)
+        answer = tagged(replace(row, refs=tuple(ref for ref, _ in inside))) if inside else ""
+        return Sample(image, findings, self.is_real, caption=row.caption, answer=answer)
 
     def name(self, index: int) -> str:
         """What to call a sample in a report."""
@@ -166,23 +170,44 @@ def read_row(name: str, values: Mapping[str, Any], root: Path, split: str) -> tu
 
 
 def assign_spans(caption: str, refs: Sequence[tuple[str, str]]) -> list[Span | None]:
-    """A place in the caption for each (phrase, explanation), no two at the same; None where none is left.
+    """A place in the caption for each (phrase, explanation), none across another; None where none is left.
 
     Best is a place followed by a colon and the ref's own explanation, then one followed by a colon, then any.
-    Only then does the order of the text decide.
+    Then longer phrases choose first, as shorter ones may be part of them; then the order of the text decides.
     """
+    longest_first = sorted(range(len(refs)), key=lambda i: -len(refs[i][0]))
     spans: list[Span | None] = [None] * len(refs)
     taken: set[Span] = set()
     for wanted in (2, 1, 0):
-        for i, (phrase, explanation) in enumerate(refs):
+        for i in longest_first:
+            phrase, explanation = refs[i]
             if spans[i] is not None:
                 continue
             for span in occurrences(caption, phrase):
-                if span not in taken and _fit(caption, span, explanation) >= wanted:
+                if _free(span, taken) and _fit(caption, span, explanation) >= wanted:
                     spans[i] = span
                     taken.add(span)
                     break
     return spans
+
+
+def tagged(row: Row) -> str:
+    """The caption with `<p> PHRASE </p> [SEG]` in place of each ref's phrase: one [SEG] each, in order.
+
+    Refs that the caption does not mention, or only across another one's phrase, follow at its end with their
+    explanations: no mask is without its [SEG]. Tags that the caption itself holds are left out.
+    """
+    text, at = "", 0
+    for start, end in (ref.span for ref in row.refs if ref.span is not None):
+        text += without_tags(row.caption[at:start]) + mark(without_tags(row.caption[start:end]))
+        at = end
+    text += without_tags(row.caption[at:])
+    said = [
+        f"{mark(without_tags(ref.phrase))} : {_sentence(without_tags(ref.explanation))}".removesuffix(" : .")
+        for ref in row.refs
+        if ref.span is None
+    ]
+    return " ".join([text, *said] if text else said)
 
 
 def occurrences(text: str, phrase: str) -> list[Span]:
@@ -192,6 +217,11 @@ def occurrences(text: str, phrase: str) -> list[Span]:
         spans.append((at, at + len(phrase)))
         at = text.find(phrase, at + 1)
     return spans
+
+
+def _free(span: Span, taken: Iterable[Span]) -> bool:
+    """Whether a place has no letter in common with those that are taken."""
+    return all(span[1] <= start or end <= span[0] for start, end in taken)
 
 
 def _fit(caption: str, span: Span, explanation: str) -> int:

@@ -37,6 +37,17 @@ DTYPES = {
 """Types by their names in a safetensors header."""
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_FLOAT8 = {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
+"""Types that are recognized, to be refused by their names."""
+_FRACTIONS = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
+"""Types that a network can be stored in."""
+
+
+LAYOUTS = (
+    ("model.safetensors.index.json", "model.safetensors"),
+    ("pytorch_model.bin.index.json", "pytorch_model.bin"),
+)
+"""Names of an index of shards, and of the one file in its place, in Hugging Face's layout."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +71,7 @@ def open_folder(folder: Path) -> dict[str, Stored]:
 
     Raises CheckpointError, in one line, on a missing shard or a file that cannot be used.
     """
-    for index_name, single in (
-        ("model.safetensors.index.json", "model.safetensors"),
-        ("pytorch_model.bin.index.json", "pytorch_model.bin"),
-    ):
+    for index_name, single in LAYOUTS:
         if (folder / index_name).exists():
             return _open_shards(folder, folder / index_name)
         if (folder / single).exists():
@@ -72,6 +80,19 @@ def open_folder(folder: Path) -> dict[str, Stored]:
         f"{folder} has no weights (model.safetensors, pytorch_model.bin or an index of shards): "
         "is it a checkpoint folder?"
     )
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder has all files of weights that `open_folder` would open; they are not read."""
+    for index, single in LAYOUTS:
+        if (folder / index).exists():
+            try:
+                return bool(_placed(folder, folder / index))
+            except CheckpointError:
+                return False
+        if (folder / single).exists():
+            return True
+    return False
 
 
 def open_file(path: Path) -> dict[str, Stored]:
@@ -84,8 +105,13 @@ def open_file(path: Path) -> dict[str, Stored]:
 def write_safetensors(path: Path, tensors: Mapping[str, Stored]) -> None:
     """Write a file of `tensors`, reading each when its turn comes, and give it its name only when whole.
 
-    Wide types come first, so that every tensor lies at a multiple of its own item size.
+    Wide types come first, so that every tensor lies at a multiple of its own item size. Raises
+    CheckpointError, before anything is written, on a type that no checkpoint of this project has.
     """
+    if odd := [f"{name} {_type_name(s.dtype)}" for name, s in tensors.items() if s.dtype not in _NAMES]:
+        raise CheckpointError(
+            f"cannot write {complaint('of an unknown type', odd)}: convert to bfloat16 first"
+        )
     order = sorted(tensors, key=lambda name: -tensors[name].dtype.itemsize)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -110,7 +136,8 @@ def write_safetensors(path: Path, tensors: Mapping[str, Stored]) -> None:
     _load_pickle.cache_clear()
 
 
-def _open_shards(folder: Path, index: Path) -> dict[str, Stored]:
+def _placed(folder: Path, index: Path) -> dict[str, str]:
+    """The file of each weight, as an index of shards says. Raises CheckpointError if one is not there."""
     try:
         placed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         files = sorted(set(placed.values()))
@@ -122,8 +149,13 @@ def _open_shards(folder: Path, index: Path) -> dict[str, Stored]:
         raise CheckpointError(
             f"{folder} lacks {len(missing)} of {len(files)} shards ({', '.join(missing)}): get them again"
         )
+    return dict(placed)
+
+
+def _open_shards(folder: Path, index: Path) -> dict[str, Stored]:
+    placed = _placed(folder, index)
     found: dict[str, Stored] = {}
-    for name in files:
+    for name in sorted(set(placed.values())):
         found.update(open_file(folder / name))
     if absent := sorted(set(placed) - set(found)):
         raise CheckpointError(
@@ -140,7 +172,7 @@ def _open_safetensors(path: Path) -> dict[str, Stored]:
             return {
                 name: Stored(
                     tuple(part.get_shape()),
-                    DTYPES.get(part.get_dtype(), torch.uint8),
+                    (DTYPES | _FLOAT8).get(part.get_dtype(), torch.uint8),
                     path.name,
                     _safetensors_reader(path, name),
                 )
@@ -194,7 +226,8 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
 def misfits(expected: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     """What keeps `given` from filling `expected` (values with shape and dtype); empty if it fits.
 
-    Lists every missing and unexpected name, every other shape, and every type that holds no fractions.
+    Lists every missing and unexpected name, every other shape, and every type that holds no fractions, or
+    too few of them (8 bits).
     """
     both = [name for name in expected if name in given]
     shapes = [
@@ -203,17 +236,21 @@ def misfits(expected: Mapping[str, Any], given: Mapping[str, Any]) -> str:
         if tuple(given[name].shape) != tuple(expected[name].shape)
     ]
     types = [
-        f"{name} {str(given[name].dtype).removeprefix('torch.')}"
+        f"{name} {_type_name(given[name].dtype)}"
         for name in both
-        if expected[name].dtype.is_floating_point and not given[name].dtype.is_floating_point
+        if expected[name].dtype.is_floating_point and given[name].dtype not in _FRACTIONS
     ]
     complaints = [
         complaint("missing", [name for name in expected if name not in given]),
         complaint("unexpected", [name for name in given if name not in expected]),
         complaint("of another shape", shapes),
-        complaint("not of a floating type", types),
+        complaint("not of a floating type of 16 bits or more", types),
     ]
     return "; ".join(filter(None, complaints))
+
+
+def _type_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def complaint(what: str, names: Iterable[str]) -> str:

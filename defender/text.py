@@ -103,6 +103,16 @@ class Tokenizer:
             parts.append(self._decode_run(run))
         return " ".join(parts)
 
+    def decode_between(self, ids: Iterable[int], separator: int) -> list[str]:
+        """The texts before, between and after each token `separator`, which may be empty."""
+        parts: list[list[int]] = [[]]
+        for number in ids:
+            if number == separator:
+                parts.append([])
+            else:
+                parts[-1].append(number)
+        return [self.decode(part) for part in parts]
+
     def _decode_run(self, run: Sequence[int]) -> str:
         text, pending, after_control = "", [], False
         controls = set(self._control.values())
@@ -140,14 +150,25 @@ class Dialog:
         return Dialog, (self.config, self.tokenizer)
 
     def _with_answer(self, answer: str) -> Conversation:
-        """Training ids and labels, cut at `max_text_tokens`."""
-        ids = self.tokenizer.encode_with_image(f"{self.prompt_text} {answer}</s>")
-        ids, asked = ids[: self.config.max_text_tokens], len(self.prompt)
+        """Training ids and labels, the answer cut where both have `max_text_tokens`.
+
+        Raises CheckpointError if that leaves nothing of it.
+        """
+        asked, limit = len(self.prompt), self.config.max_text_tokens
+        if asked >= limit:
+            raise CheckpointError(
+                f"the question alone has {asked} tokens and max_text_tokens in config.json is {limit}: "
+                "nothing of an answer would be learnt, so raise it"
+            )
+        ids = self._ids(answer)[:limit]
         return Conversation(tuple(ids), (*[IGNORE_INDEX] * asked, *ids[asked:]))
+
+    def _ids(self, answer: str) -> list[int]:
+        return self.tokenizer.encode_with_image(f"{self.prompt_text} {answer}</s>")
 
     def first_ids(self, *answers: str) -> tuple[int, ...]:
         """The first token of each answer, in its place after the question."""
-        return tuple(self.with_answer(answer).ids[len(self.prompt)] for answer in answers)
+        return tuple(self._ids(answer)[len(self.prompt)] for answer in answers)
 
 
 def render_prompt(system: str, instruction: str) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -36,8 +37,9 @@ class Tiling:
     """Share of a tile's side that it has in common with the next one, at least; 0 up to below 1."""
     smallest: int = 64
     """No tile is made smaller than this many pixels: enlarging a few pixels shows nothing new."""
-    min_confidence: float = 0.0
-    """What is said less surely than this is dropped, 0..1, be it of a tile or of the whole view."""
+    min_confidence: float | None = None
+    """What is said less surely than this is dropped, 0..1, be it of a tile or of the whole view. None: what
+    the defender was calibrated to (`legion calibrate --tiles`), or nothing is dropped."""
     same_iou: float = 0.5
     """Findings whose masks overlap by this IoU are one."""
     same_containment: float = 0.7
@@ -64,7 +66,16 @@ class TiledDefender:
 
     def describe(self) -> Mapping[str, object]:
         """What `inner` says of itself, and the tiling."""
-        return {**self.inner.describe(), "tiling": asdict(self.tiling)}
+        tiling = {**asdict(self.tiling), "min_confidence": self.min_confidence}
+        return {**self.inner.describe(), "tiling": tiling}
+
+    @cached_property
+    def min_confidence(self) -> float:
+        """The limit in use, 0..1."""
+        if self.tiling.min_confidence is not None:
+            return self.tiling.min_confidence
+        calibrated = self.inner.describe().get("thresholds")
+        return float(calibrated.get("tile_confidence", 0.0)) if isinstance(calibrated, Mapping) else 0.0
 
     def _closer(self, image: Image, whole: Diagnosis) -> Diagnosis:
         height, width = image.shape[:2]
@@ -72,7 +83,7 @@ class TiledDefender:
         seen = list(whole.findings)
         for box, diagnosis in self._look(image):
             seen += findings_of_tile(diagnosis, box, height, width)
-        sure = [finding for finding in seen if finding.confidence >= self.tiling.min_confidence]
+        sure = [finding for finding in seen if finding.confidence >= self.min_confidence]
         merged = merge(sure, self.tiling.same_iou, self.tiling.same_containment)
         return replace(whole, findings=tuple(merged))
 

@@ -2,6 +2,8 @@
 
 * The alarm threshold is where the wanted share of clean pictures (4 % by default) still gets a finding: a
   quantile of what the defender inclines to say about them. LEGION's greedy decision is a threshold of 0.5.
+  Imported weights have no such inclination, and tiles are many looks: there the quantile is of the
+  confidence of each picture's surest finding.
 * The detection head's logit becomes a probability by Platt's scaling (Platt 1999), sigmoid(scale * logit +
   shift), with the smoothed targets of his paper, so that a head that separates everything still gets finite
   numbers. A shift of 0 would be temperature scaling; it is not enough where training saw more of one kind.
@@ -19,7 +21,8 @@ from contracts.errors import InvalidInput
 from defender.checkpoint import Thresholds
 from defender.evaluation.detection import calibration_error
 from defender.evaluation.pictures import Picture
-from defender.legion_defender import LegionDefender
+from defender.legion_defender import Alarm, LegionDefender, surest
+from defender.tiling import TiledDefender, plan
 
 FALSE_ALARMS = 0.04
 FEWEST = 20
@@ -39,6 +42,8 @@ class Evidence:
     """The detection head's logit of "generated", for pictures of which it is known; empty without a head."""
     generated: NDArray[np.bool_]
     """Whether those are."""
+    alarm: Alarm = "artifact_probability"
+    """The threshold that the inclinations are compared with."""
 
     def __add__(self, other: Evidence) -> Evidence:
         return Evidence(
@@ -46,6 +51,7 @@ class Evidence:
             np.concatenate([self.flawed, other.flawed]),
             np.concatenate([self.logit, other.logit]),
             np.concatenate([self.generated, other.generated]),
+            other.alarm,
         )
 
 
@@ -67,7 +73,33 @@ def gather(defender: LegionDefender, pictures: Sequence[Picture]) -> Evidence:
         inclination[flawed],
         logits[known] if logits is not None else np.zeros(0),
         generated[known],
+        defender.alarm,
     )
+
+
+def gather_tiled(defender: TiledDefender, pictures: Sequence[Picture]) -> Evidence:
+    """Let the defender look at tiles, too; of its thresholds only that of tiles plays no part.
+
+    Pictures that are too small to be cut say nothing of tiles, and are left out.
+    """
+    eager = TiledDefender(defender.inner, replace(defender.tiling, min_confidence=0.0))
+    cut = [picture for picture in pictures if plan(*picture.sample.image.shape[:2], eager.tiling)]
+    sure = np.array([surest(d) for d in eager.diagnose([p.sample.image for p in cut])], float)
+    clean = np.array([picture.clean for picture in cut], bool)
+    flawed = np.array([bool(picture.sample.findings) for picture in cut], bool)
+    return Evidence(sure[clean], sure[flawed], np.zeros(0), np.zeros(0, bool), "tile_confidence")
+
+
+def tile_confidence_from(
+    evidence: Evidence, before: Thresholds, false_alarms: float = FALSE_ALARMS, fewest: int = FEWEST
+) -> Thresholds:
+    """Thresholds with that of tiles chosen on what `gather_tiled` saw. Raises InvalidInput on too few."""
+    if len(evidence.clean) < fewest:
+        raise InvalidInput(
+            f"nothing to calibrate tiles on: {len(evidence.clean)} pictures known to be free of artifacts "
+            f"are large enough to be cut into tiles; {fewest} are needed"
+        )
+    return replace(before, tile_confidence=alarm_threshold(evidence.clean, false_alarms))
 
 
 def thresholds_from(
@@ -81,7 +113,11 @@ def thresholds_from(
         raise InvalidInput(f"the share of false alarms is {false_alarms}: choose a number from 0, below 1")
     changed = before
     if len(evidence.clean) >= fewest:
-        changed = replace(changed, artifact_probability=alarm_threshold(evidence.clean, false_alarms))
+        limit = alarm_threshold(evidence.clean, false_alarms)
+        if evidence.alarm == "min_confidence":
+            changed = replace(changed, min_confidence=limit)
+        else:
+            changed = replace(changed, artifact_probability=limit)
     kinds = min(int(evidence.generated.sum()), int((~evidence.generated).sum()))
     if kinds >= fewest:
         scale, shift = platt(evidence.logit, evidence.generated)
@@ -136,15 +172,22 @@ def _log_loss(logit: NDArray[np.float64], target: NDArray[np.float64]) -> float:
 
 def summary(evidence: Evidence, thresholds: Thresholds) -> dict[str, float | None]:
     """What thresholds make of the pictures of `evidence`, shares from 0 to 1; None without such pictures."""
-    limit = thresholds.artifact_probability
     probability = sigmoid(thresholds.detection_scale * evidence.logit + thresholds.detection_shift)
     right = (probability >= 0.5) == evidence.generated
     error = calibration_error(probability, evidence.generated)(np.ones((1, len(probability))))[0]
     return {
-        "false alarms": _share(evidence.clean >= limit),
-        "flawed pictures given a finding": _share(evidence.flawed >= limit),
+        **alarms(evidence, thresholds),
         "real or generated, accuracy": _share(right),
         "real or generated, calibration error": None if np.isnan(error) else float(error),
+    }
+
+
+def alarms(evidence: Evidence, thresholds: Thresholds, how: str = "") -> dict[str, float | None]:
+    """The first two figures of `summary`, their names followed by `how` the pictures were looked at."""
+    limit = getattr(thresholds, evidence.alarm)
+    return {
+        f"false alarms{how}": _share((evidence.clean >= limit) & (evidence.clean > 0)),
+        f"flawed pictures given a finding{how}": _share((evidence.flawed >= limit) & (evidence.flawed > 0)),
     }
 
 

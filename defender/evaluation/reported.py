@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
@@ -18,6 +18,20 @@ class Reported:
     source: str
     values: Mapping[tuple[str, str], float]
     """By group ("" where figures are not divided) and figure."""
+
+
+def is_published(data: str, split: str, pictures: int, groups: Collection[str] = ()) -> bool:
+    """Whether so many pictures of a split, by these generators, are the whole data set that figures were
+    published on, as far as reported.toml can tell.
+    """
+    facts = _file()["published"][data]
+    there = {facts.get("spellings", {}).get(group.casefold(), group.casefold()) for group in groups}
+    wanted = {name for names in families().values() for name in names} if facts["all_families"] else set()
+    return (
+        facts["split"] in ("", split)
+        and facts["least"] <= pictures <= facts["most"]
+        and wanted - set(facts.get("spellings", {})) <= there
+    )
 
 
 def reported_for(data: str, task: str) -> list[Reported]:

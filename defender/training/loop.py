@@ -60,6 +60,8 @@ class Extras:
     tracker: str | None = None
     origin: str = ""
     """What the frozen weights are, such as a checkpoint's digest: a run is not resumed on others."""
+    data: str = ""
+    """What the samples are, such as a digest of them: a run is not resumed on others. Empty: not compared."""
 
 
 def run(
@@ -109,6 +111,7 @@ class _Run:
             **essence(schedule),
             "samples": len(samples),
             "origin": self.extras.origin,
+            **({"data": self.extras.data} if self.extras.data else {}),
             "loss": dict(objective.judged),
             "lora": asdict(objective.network.config.lora),
             "weights": [f"{n} {tuple(p.shape)}" for n, p in states.trained(objective).items()],

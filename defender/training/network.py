@@ -8,6 +8,7 @@ OUT/best, OUT/last   checkpoints that LegionDefender loads: least validation los
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from contracts.errors import InvalidInput
 from defender import checkpoint
+from defender.answers import OPENING
 from defender.catalog import open_samples
 from defender.datasets import Collator, Sample, Samples
 from defender.folders import PlainFolder, Subset, inspect
@@ -34,6 +36,7 @@ from defender.training.schedule import Outcome, Schedule, essence
 from defender.training.settings import Settings
 from defender.training.stages import train_joint, train_stage1, train_stage2
 
+_FIRST_WORD = OPENING.split(maxsplit=1)[0]
 SAMPLES, SETTINGS = "samples.json", "settings.json"
 UNANNOTATED = ("plain", "folders")
 """Formats that say nothing about what is wrong in a picture."""
@@ -48,6 +51,19 @@ class Source:
     split: str = "train"
     clean: Path | None = None
     """A folder of photographs without artifacts, which count as real: what a defender learns silence from."""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What is trained on, and what is held out."""
+
+    training: Samples
+    validation: Samples | None
+    broken: int
+    digest: str
+    """sha256 of all that the two hold, in order: a run is not resumed on others."""
+    other_openings: bool
+    """Whether an answer about artifacts opens in other words than this project's own."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +94,12 @@ class Together:
 
 
 class _Counting:
-    """Samples that note, as they are read, what they could teach."""
+    """Samples that note, as they are read, what they could teach, and a digest of each."""
 
     def __init__(self, samples: Samples) -> None:
         self.samples = samples
-        self.counts = {"real": 0, "generated": 0, "artifacts": 0}
+        self.counts = {"real": 0, "generated": 0, "artifacts": 0, "other openings": 0}
+        self.digests: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -92,7 +109,19 @@ class _Counting:
         self.counts["real"] += sample.is_real is True
         self.counts["generated"] += sample.is_real is False
         self.counts["artifacts"] += len(sample.findings)
+        self.counts["other openings"] += bool(sample.answer) and not sample.answer.startswith(_FIRST_WORD)
+        self.digests[index] = digest_of(sample)
         return sample
+
+
+def digest_of(sample: Sample) -> str:
+    """sha256 of all that a sample teaches."""
+    total = hashlib.sha256(np.ascontiguousarray(sample.image).data)
+    said = [(f.phrase, f.explanation, f.category) for f in sample.findings]
+    total.update(repr((sample.image.shape, sample.is_real, sample.answer, said)).encode())
+    for finding in sample.findings:
+        total.update(np.packbits(finding.mask).data)
+    return total.hexdigest()
 
 
 def train_network(source: Source, settings: Settings, out: Path, start: Path) -> Result | None:
@@ -110,10 +139,14 @@ def train_network(source: Source, settings: Settings, out: Path, start: Path) ->
             f"{source.format} has none: use synthscars, loki or richhf, or train stage 2"
         )
     loaded = checkpoint.load(settings.start or start)
-    samples, held_out, broken = gather(source, settings, out)
+    gathered = gather(source, settings, out)
+    samples, held_out = gathered.training, gathered.validation
     model, dialog = loaded.model, loaded.dialog
     model.requires_grad_(True)
     model.config = replace(model.config, lora=settings.lora_settings, loss=settings.loss_weights)
+    if gathered.other_openings and model.config.verdict_first:
+        # What it learns to say first no longer tells flawed from clean.
+        model.config = replace(model.config, verdict_first=False)
     adapted = settings.trainable == "paper" and settings.stage != "2"
     if settings.stage == "1" and settings.trainable == "all":
         model.config = replace(model.config, has_detection=False)  # its head read features that now change
@@ -128,7 +161,9 @@ def train_network(source: Source, settings: Settings, out: Path, start: Path) ->
 
         return write
 
-    extras = Extras(held_out, keep(out / "best"), keep(out / "last"), settings.tracker, loaded.digest)
+    extras = Extras(
+        held_out, keep(out / "best"), keep(out / "last"), settings.tracker, loaded.digest, gathered.digest
+    )
     schedule = settings.schedule_for(len(samples))
     if processes().is_main_process:
         (out / SETTINGS).write_text(_settings_text(source, settings, schedule), encoding="utf-8")
@@ -143,7 +178,7 @@ def train_network(source: Source, settings: Settings, out: Path, start: Path) ->
         last if last.exists() else None,
         len(samples),
         len(held_out) if held_out is not None else 0,
-        broken,
+        gathered.broken,
     )
 
 
@@ -173,8 +208,8 @@ def _train(
 # ---- which samples
 
 
-def gather(source: Source, settings: Settings, out: Path) -> tuple[Samples, Samples | None, int]:
-    """(training samples, validation samples, number of broken ones).
+def gather(source: Source, settings: Settings, out: Path) -> Gathered:
+    """The samples of a training.
 
     Every sample is read once before the first step, by the main process, and the outcome is kept in
     OUT/samples.json: a resumed run reads that. Raises InvalidInput where too little is left.
@@ -185,19 +220,35 @@ def gather(source: Source, settings: Settings, out: Path) -> tuple[Samples, Samp
     everything = Together(parts)
     facts = _inspected(everything, "samples", source, out)
     _check_contents(facts["counts"], settings, source)
-    usable = facts["usable"]
+    usable, digests = facts["usable"], facts["digests"]
     validation = settings.validation
     if validation.split is not None:
         others = open_samples(source.format, source.root, validation.split)
-        kept = _inspected(others, f"samples of {validation.split}", source, out)["usable"]
-        held_out: Samples | None = Subset(others, tuple(kept[: validation.samples]))
-        return Subset(everything, tuple(usable)), held_out, len(facts["broken"])
+        other_facts = _inspected(others, f"samples of {validation.split}", source, out)
+        kept = other_facts["usable"][: validation.samples]
+        return Gathered(
+            Subset(everything, tuple(usable)),
+            Subset(others, tuple(kept)),
+            len(facts["broken"]),
+            _digest([digests[str(i)] for i in usable], [other_facts["digests"][str(i)] for i in kept]),
+            bool(facts["counts"]["other openings"]),
+        )
     order = np.random.default_rng([settings.schedule.seed, 7]).permutation(len(usable))
     count = min(validation.samples, round(validation.share * len(usable)))
     chosen = {int(i) for i in order[:count]}
     held = tuple(index for place, index in enumerate(usable) if place in chosen)
     rest = tuple(index for place, index in enumerate(usable) if place not in chosen)
-    return Subset(everything, rest), Subset(everything, held) if held else None, len(facts["broken"])
+    return Gathered(
+        Subset(everything, rest),
+        Subset(everything, held) if held else None,
+        len(facts["broken"]),
+        _digest([digests[str(i)] for i in rest], [digests[str(i)] for i in held]),
+        bool(facts["counts"]["other openings"]),
+    )
+
+
+def _digest(training: Sequence[str], held_out: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps([training, held_out]).encode()).hexdigest()
 
 
 def _inspected(samples: Samples, what: str, source: Source, out: Path) -> dict[str, Any]:
@@ -205,7 +256,7 @@ def _inspected(samples: Samples, what: str, source: Source, out: Path) -> dict[s
     path = out / SAMPLES
     label = f"{source.format} {source.root} {source.clean or ''} {what} {len(samples)}"
     state = processes()
-    if state.is_main_process and label not in _known(path):
+    if state.is_main_process and "digests" not in _known(path).get(label, {}):
         out.mkdir(parents=True, exist_ok=True)
         counting = _Counting(samples)
         console = Console(stderr=True)
@@ -214,7 +265,12 @@ def _inspected(samples: Samples, what: str, source: Source, out: Path) -> dict[s
             found = inspect(counting, lambda done: bar.update(task, completed=done))
         if found.broken:
             console.print(found.report, markup=False, highlight=False, soft_wrap=True)
-        facts = {"usable": found.usable, "broken": found.broken, "counts": counting.counts}
+        facts = {
+            "usable": found.usable,
+            "broken": found.broken,
+            "counts": counting.counts,
+            "digests": counting.digests,
+        }
         partial = path.with_suffix(".tmp")
         partial.write_text(json.dumps({**_known(path), label: facts}), encoding="utf-8")
         partial.replace(path)

@@ -145,6 +145,10 @@ def _compare(state: Path, begun: Mapping[str, Any]) -> None:
     now = json.loads(json.dumps(begun))
     if before.get("weights") != now.get("weights"):
         raise CheckpointError(f"{state} is of a network of another shape: remove it to start anew")
+    if before.get("data") != now.get("data"):
+        raise CheckpointError(
+            f"{state} was begun with other pictures or annotations: give those, or remove it to start anew"
+        )
     changed = [
         f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
         for key in {**before, **now}

@@ -16,6 +16,7 @@ from flows.commands.options import (
     add_common,
     add_dataset,
     add_profile,
+    add_tiles,
     dataset_request,
     load_legion,
 )
@@ -34,6 +35,7 @@ def add(commands: Any) -> None:
     add_dataset(parser, "validation")
     add_profile(parser)
     add_checkpoint(parser)
+    add_tiles(parser, "choose the least confidence with --tiles as well, enlarged up to ZOOM times, slower")
     parser.add_argument(
         "--false-alarms",
         type=float,
@@ -53,7 +55,7 @@ def add(commands: Any) -> None:
 
 def calibrate(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     """`legion calibrate`."""
-    from defender.evaluation.calibration import summary, thresholds_from
+    from defender.evaluation.calibration import alarms, summary, thresholds_from, tile_confidence_from
     from flows import assemble
     from flows.jobs.evaluating import open_source
 
@@ -65,14 +67,20 @@ def calibrate(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     evidence, broken = _gather(defender, source, indices)
     before = defender.thresholds
     after = thresholds_from(evidence, before, arguments.false_alarms)
+    shares = dict(summary(evidence, before)), dict(summary(evidence, after))
+    if arguments.tiles is not None:
+        tiled = _gather_tiled(defender.with_thresholds(after), arguments.tiles, source, indices)
+        after = tile_confidence_from(tiled, after, arguments.false_alarms)
+        for share, thresholds in zip(shares, (before, after), strict=True):
+            share.update(alarms(tiled, thresholds, " with tiles"))
     if target != folder:
         shutil.copytree(folder, target)
     assemble.save_thresholds(target, after)
     result = {
         "checkpoint": str(target),
         "thresholds": asdict(after),
-        "before": dict(summary(evidence, before)),
-        "after": dict(summary(evidence, after)),
+        "before": shares[0],
+        "after": shares[1],
         "unreadable": broken,
     }
     if arguments.json:
@@ -113,6 +121,22 @@ def _gather(defender: Any, source: Any, indices: Sequence[int]) -> tuple[Evidenc
             for _ in together:
                 advance()
     return evidence, broken
+
+
+def _gather_tiled(defender: Any, zoom: int, source: Any, indices: Sequence[int]) -> Evidence:
+    """The same pictures once more, with tiles; what cannot be read was reported the first time."""
+    from defender.evaluation.calibration import NOTHING, gather_tiled
+    from defender.evaluation.pictures import Picture, batches
+    from defender.tiling import TiledDefender, Tiling
+    from flows.terminal.console import counting
+
+    evidence, closer = NOTHING, TiledDefender(defender, Tiling(zoom))
+    with counting("looking closer", len(indices)) as advance:
+        for together in batches(source, indices):
+            evidence += gather_tiled(closer, [p for p in together if isinstance(p, Picture)])
+            for _ in together:
+                advance()
+    return evidence
 
 
 def _print(result: dict[str, Any], before: dict[str, float]) -> None:

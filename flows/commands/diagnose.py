@@ -9,13 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.options import DEFAULT_OUT, add_common, add_out, add_profile, waiting
+from flows.commands.options import (
+    DEFAULT_OUT,
+    add_checkpoint,
+    add_common,
+    add_out,
+    add_profile,
+    add_tile_confidence,
+    add_tiles,
+    load_defender,
+    waiting,
+)
 
 if TYPE_CHECKING:
-    from contracts.protocols import Defender
     from flows.jobs.diagnosing import Failed
-
-DEFAULT_ZOOM = 3
 
 
 def add(commands: Any) -> None:
@@ -29,50 +36,12 @@ def add(commands: Any) -> None:
         metavar="IMAGE",
         help="picture files, or folders of them (without the folders below)",
     )
-    parser.add_argument(
-        "--tiles",
-        type=_zoom,
-        nargs="?",
-        const=DEFAULT_ZOOM,
-        metavar="ZOOM",
-        help="look again at tiles, enlarged up to ZOOM times, for small artifacts (slower; "
-        f"{DEFAULT_ZOOM} if no number is given)",
-    )
-    parser.add_argument(
-        "--tile-confidence",
-        type=float,
-        metavar="C",
-        help="with --tiles, drop what is said less surely than this, 0 to 1 (default: 0)",
-    )
+    add_tiles(parser, "look again at tiles, enlarged up to ZOOM times, for small artifacts, slower")
+    add_tile_confidence(parser)
     add_profile(parser)
-    parser.add_argument(
-        "--defender", type=Path, metavar="DIR", help="another checkpoint than the profile's defender"
-    )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the profile's)")
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16", "float16"),
-        help="arithmetic of the network (default: the profile's)",
-    )
-    parser.add_argument(
-        "--4bit",
-        dest="four_bit",
-        action="store_true",
-        help="keep the language model in 4 bits; needs pip install 'legion-studio[4bit]'",
-    )
-    parser.add_argument(
-        "--batch-size", type=int, metavar="B", help="pictures examined at once (default: the profile's)"
-    )
+    add_checkpoint(parser)
     add_out(parser, "out/diagnose-NAME")
     add_common(parser)
-
-
-def _zoom(word: str) -> int:
-    """The value of --tiles, which is a picture's name where that follows the option."""
-    try:
-        return int(word)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{word!r} is no number: name pictures before --tiles") from None
 
 
 def diagnose(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
@@ -92,7 +61,7 @@ def _diagnose_one(path: Path, arguments: argparse.Namespace) -> int:
 
     image = read_image(path)
     folder = prepare_folder(arguments.out or DEFAULT_OUT / f"diagnose-{path.stem}")
-    defender = _load(arguments)
+    defender = load_defender(arguments)
     with waiting("looking at the picture"):
         (diagnosis,) = defender.diagnose([image])
     written = write_diagnosis(image, diagnosis, folder, path.stem)
@@ -112,7 +81,7 @@ def _diagnose_many(paths: Sequence[Path], arguments: argparse.Namespace) -> int:
     from flows.terminal.console import counting, print_diagnoses
 
     folder = prepare_folder(arguments.out or DEFAULT_OUT / f"diagnose-{_name(arguments.images)}")
-    defender = _load(arguments)
+    defender = load_defender(arguments)
     stems = dict(zip(paths, unique_stems(paths), strict=True))
     overview = Overview(len(paths))
     written: list[dict[str, Any]] = []
@@ -148,28 +117,6 @@ def _tell_failures(failures: Sequence[Failed], of: int) -> int:
         print(f"  {' '.join(failure.reason.split())}", file=sys.stderr)
     print(f"error: {len(failures)} of {of} pictures could not be examined, as listed above", file=sys.stderr)
     return 1
-
-
-def _load(arguments: argparse.Namespace) -> Defender:
-    """The profile's defender with what the options change. Raises InvalidInput and CheckpointError."""
-    given = {name: value for name, value in _changes(arguments).items() if value is not None}
-    with waiting("loading the defender"):
-        from flows import assemble
-
-        return assemble.defender(arguments.profile, **given)
-
-
-def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Values of a profile's [defender] by their names; None where the option was not given."""
-    return {
-        "path": str(arguments.defender.expanduser().resolve()) if arguments.defender else None,
-        "device": arguments.device,
-        "dtype": arguments.dtype,
-        "four_bit": arguments.four_bit or None,
-        "batch_size": arguments.batch_size,
-        "tiles": arguments.tiles,
-        "tile_confidence": arguments.tile_confidence,
-    }
 
 
 def _batch_size(arguments: argparse.Namespace) -> int:

@@ -19,6 +19,8 @@ from flows.commands.options import (
     add_dataset,
     add_out,
     add_profile,
+    add_tile_confidence,
+    add_tiles,
     dataset_request,
     load_defender,
     load_legion,
@@ -39,6 +41,8 @@ WHAT = {
     "robustness": "localization under JPEG, noise and blur",
     "guidance": "what is lost when masks are prompted with another artifact's [SEG]",
 }
+TILED = ("localization", "explanation", "robustness")
+"""Evaluations of what tiles can change: findings. The verdict is the whole view's."""
 
 
 def add(commands: Any) -> None:
@@ -51,6 +55,9 @@ def add(commands: Any) -> None:
         add_dataset(task, "test")
         add_profile(task)
         add_checkpoint(task)
+        if name in TILED:
+            add_tiles(task, "look at tiles as well, enlarged up to ZOOM times")
+            add_tile_confidence(task)
         if name == "explanation":
             task.add_argument(
                 "--css-model",

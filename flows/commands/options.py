@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from memory_bank import SqlMemoryBank
 
 DEFAULT_OUT = Path("out")
+DEFAULT_ZOOM = 3
 INTERRUPTED = 130
 
 
@@ -71,6 +72,51 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         help="another checkpoint than the profile's defender",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the profile's)")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        help="arithmetic of the network (default: the profile's)",
+    )
+    parser.add_argument(
+        "--4bit",
+        dest="four_bit",
+        action="store_true",
+        help="keep the language model in 4 bits; needs pip install 'legion-studio[4bit]'",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, metavar="B", help="pictures examined at once (default: the profile's)"
+    )
+
+
+def add_tiles(parser: argparse.ArgumentParser, about: str) -> None:
+    """Whether to look closer."""
+    parser.add_argument(
+        "--tiles",
+        type=_zoom,
+        nargs="?",
+        const=DEFAULT_ZOOM,
+        metavar="ZOOM",
+        help=f"{about} ({DEFAULT_ZOOM} if no number is given)",
+    )
+
+
+def add_tile_confidence(parser: argparse.ArgumentParser) -> None:
+    """What counts with `add_tiles`, where it is not what was calibrated."""
+    parser.add_argument(
+        "--tile-confidence",
+        type=float,
+        metavar="C",
+        help="with --tiles, drop what is said less surely than this, 0 to 1 (default: what legion calibrate "
+        "--tiles chose, else 0)",
+    )
+
+
+def _zoom(word: str) -> int:
+    """The value of --tiles, which is a picture's name where that follows the option."""
+    try:
+        return int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number: name pictures before --tiles") from None
 
 
 def add_dataset(parser: argparse.ArgumentParser, split: str) -> None:
@@ -110,7 +156,7 @@ def load_defender(arguments: argparse.Namespace) -> Defender:
     with waiting("loading the defender"):
         from flows import assemble
 
-        return assemble.defender(arguments.profile, **_defender_changes(arguments))
+        return assemble.defender(arguments.profile, **defender_changes(arguments))
 
 
 def load_legion(arguments: argparse.Namespace) -> LegionDefender:
@@ -118,12 +164,21 @@ def load_legion(arguments: argparse.Namespace) -> LegionDefender:
     with waiting("loading the defender"):
         from flows import assemble
 
-        return assemble.legion(arguments.profile, **_defender_changes(arguments))
+        changes = defender_changes(arguments)
+        return assemble.legion(arguments.profile, **{n: v for n, v in changes.items() if "tile" not in n})
 
 
-def _defender_changes(arguments: argparse.Namespace) -> dict[str, str]:
-    path = str(arguments.checkpoint.expanduser().resolve()) if arguments.checkpoint else None
-    values = {"path": path, "device": arguments.device}
+def defender_changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Values of a profile's [defender] by their names, as far as options gave them."""
+    values = {
+        "path": str(arguments.checkpoint.expanduser().resolve()) if arguments.checkpoint else None,
+        "device": arguments.device,
+        "dtype": arguments.dtype,
+        "four_bit": arguments.four_bit or None,
+        "batch_size": arguments.batch_size,
+        "tiles": getattr(arguments, "tiles", None),
+        "tile_confidence": getattr(arguments, "tile_confidence", None),
+    }
     return {name: value for name, value in values.items() if value is not None}
 
 

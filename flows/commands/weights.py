@@ -61,9 +61,8 @@ def import_weights(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     check_target(arguments.target)
     with waiting("fetching what is not here yet"):
         source = locate(arguments.source)
-        clip, sam, settings = (
-            locate(given) if given else None for given in (arguments.clip, arguments.sam, arguments.config)
-        )
+        clip, sam = (locate(given) if given else None for given in (arguments.clip, arguments.sam))
+        settings = locate(arguments.config, weights=False) if arguments.config else None
     with waiting("converting the weights"):
         done = convert(source, arguments.target, clip=clip, sam=sam, settings=settings)
     if arguments.json:

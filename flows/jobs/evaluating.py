@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 from contracts.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from defender.datasets import Samples
     from defender.evaluation.pictures import Source
 
 TABLETOP = "tabletop"
 FORMATS = (TABLETOP, "synthscars", "richhf", "loki", "folders", "plain")
-ANNOTATED = frozenset({TABLETOP, "synthscars", "richhf", "loki"})
-"""Formats that say where the artifacts are, so that a picture without any is known to be free of them."""
-SYNTHSCARS_TEST = 1_000
-"""Pictures in the published test split: another number of them is another data set."""
+ANNOTATED = frozenset({TABLETOP, "synthscars"})
+"""Formats that say where all artifacts are, so that a picture without any is known to be free of them. LOKI
+explains some pictures by region and others as a whole, and RichHF-18K's raters marked what struck them: there
+no annotation means not known.
+"""
+REPORTED = {f: f for f in ("synthscars", "loki", "richhf")} | {"folders": "universalfakedetect"}
+"""Under which name figures were published on the data of a format."""
 TABLETOP_PICTURES = 1_000
 CALIBRATION_PICTURES = 2_000
 
@@ -55,7 +59,7 @@ def open_source(request: Request, painted: bool = False) -> tuple[Source, Sequen
         str(request.dataset),
         samples,
         request.format in ANNOTATED,
-        _reported(request, len(samples)),
+        _reported(request, samples),
         tuple(getattr(samples, "skipped", ())),
     )
     return source, spread(len(samples), request.limit)
@@ -76,8 +80,12 @@ def _tabletop(request: Request, painted: bool) -> tuple[Source, Sequence[int]]:
     return Source(f"tabletop, {request.split}", samples, True, reported), range(pictures)
 
 
-def _reported(request: Request, pictures: int) -> str:
-    """Under which name others' figures of this very data set are kept; "" where it is another one."""
-    if request.format == "synthscars":
-        return "synthscars" if request.split == "test" and pictures == SYNTHSCARS_TEST else ""
-    return {"loki": "loki", "richhf": "richhf", "folders": "universalfakedetect"}.get(request.format, "")
+def _reported(request: Request, samples: Samples) -> str:
+    """Under which name others' figures of this very data set are kept; "" for any other, or a part of it."""
+    from defender.evaluation.reported import is_published
+
+    name, pictures = REPORTED.get(request.format, ""), len(samples)
+    if not name or (request.limit is not None and request.limit < pictures):
+        return ""
+    same = is_published(name, request.split, pictures, getattr(samples, "groups", ()))
+    return name if same else ""

@@ -46,8 +46,9 @@ class DefenderProfile(LanguageModelSection):
     batch_size: int = Field(default=16, ge=1, le=MAX_BATCH)
     tiles: int = Field(default=1, ge=1, le=MAX_ZOOM)
     """Look again at tiles enlarged up to this many times; 1 means the whole view alone."""
-    tile_confidence: float = Field(default=0.0, ge=0, le=1)
-    """With tiles, what is said less surely than this is dropped."""
+    tile_confidence: float | None = Field(default=None, ge=0, le=1)
+    """With tiles, what is said less surely than this is dropped; if it is not given, less surely than the
+    checkpoint was calibrated to."""
     tries: int = Field(default=3, ge=1, le=10)
     """vlm only: answers at most per picture."""
     min_confidence: float = Field(default=0.3, ge=0, le=1)

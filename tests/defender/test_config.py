@@ -1,6 +1,7 @@
 """The configuration describes a network completely and survives JSON."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,21 @@ from tabletop.defender_config import tabletop_config
 @pytest.mark.parametrize("config", [LegionConfig(), tabletop_config(800)])
 def test_json_round_trip(config):
     assert LegionConfig.from_json(config.to_json()) == config
+
+
+def test_a_verdict_first_is_not_spelled_out_and_its_lack_is():
+    """So the files and digests of checkpoints from before the field stay what they were."""
+    taught = json.loads(LegionConfig().to_json())
+    assert "verdict_first" not in taught
+    assert LegionConfig.from_json(json.dumps(taught)).verdict_first
+    imported = replace(LegionConfig(), verdict_first=False)
+    assert json.loads(imported.to_json())["verdict_first"] is False
+    assert LegionConfig.from_json(imported.to_json()) == imported
+
+
+def test_another_projects_config_is_told_the_way_in():
+    with pytest.raises(CheckpointError, match="legion weights import SRC DST"):
+        LegionConfig.from_json(json.dumps({"model_type": "llava"}))
 
 
 def test_image_tokens_follow_from_sizes():

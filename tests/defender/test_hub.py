@@ -1,5 +1,7 @@
 """Names on the hub: paths win, the cache is asked before the network, and failure is one line."""
 
+import json
+
 import pytest
 
 from contracts.errors import CheckpointError
@@ -12,6 +14,9 @@ def hub(monkeypatch, tmp_path):
     import huggingface_hub
 
     asked, cached = [], []
+    (tmp_path / "snapshot").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "snapshot" / name).touch()
 
     class Info:
         siblings = [type("File", (), {"rfilename": name}) for name in ("config.json", "pytorch_model.bin")]
@@ -77,3 +82,27 @@ def test_what_is_no_name_is_a_missing_path(hub, given):
 def test_safetensors_come_first():
     assert "model*.safetensors" in weight_files(["model-00001-of-00002.safetensors", "pytorch_model.bin"])
     assert "pytorch_model*.bin" in weight_files(["pytorch_model.bin", "onnx/model.safetensors"])
+
+
+def test_an_interrupted_download_is_completed(hub, tmp_path):
+    asked, cached = hub
+    cached.append("org/name")
+    index = {"weight_map": {"a": "pytorch_model-00001-of-00002.bin", "b": "pytorch_model-00002-of-00002.bin"}}
+    (tmp_path / "snapshot" / "model.safetensors").unlink()
+    (tmp_path / "snapshot" / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    (tmp_path / "snapshot" / "pytorch_model-00001-of-00002.bin").touch()
+    locate("org/name")
+    assert [local for _, _, local, _ in asked] == [True, False]
+    (tmp_path / "snapshot" / "pytorch_model-00002-of-00002.bin").touch()
+    locate("org/name")
+    assert [local for _, _, local, _ in asked] == [True, False, True]
+
+
+def test_settings_need_no_weights(hub, tmp_path):
+    asked, cached = hub
+    locate("org/name", weights=False)
+    assert not any("bin" in pattern for pattern in asked[-1][3])
+    cached.append("org/name")
+    (tmp_path / "snapshot" / "model.safetensors").unlink()
+    locate("org/name", weights=False)
+    assert asked[-1][2]

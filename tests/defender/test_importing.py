@@ -23,6 +23,8 @@ from upstream_folders import (
 from contracts.errors import CheckpointError, InvalidInput
 from defender import checkpoint
 from defender.importing import import_weights
+from defender.legion_defender import LegionDefender
+from defender.tensor_files import open_file, write_safetensors
 
 pytestmark = pytest.mark.slow
 
@@ -130,7 +132,7 @@ def test_every_name_that_does_not_fit_is_listed_at_once(tmp_path, clip):
     assert "1 missing (lm_head.weight)" in message
     assert "2 unexpected (" in message and "extra.rotary_embedding" in message and "lm_head.wait" in message
     assert "model.norm.weight (3,) instead of (64,)" in message
-    assert "1 not of a floating type (model.mm_projector.0.bias int8)" in message
+    assert "1 not of a floating type of 16 bits or more (model.mm_projector.0.bias int8)" in message
 
 
 def test_a_renamed_weight_that_tells_a_size_is_named_too(tmp_path, clip):
@@ -286,3 +288,26 @@ def test_half_an_adapter_is_refused(tmp_path, merged, clip):
     torch.save(weights, file)
     message = refused(file, tmp_path / "out", clip=clip, settings=merged)
     assert "1 low-rank adapters" in message and "layers.1.self_attn.v_proj" in message
+
+
+def test_eight_bits_of_fraction_are_refused_before_anything_is_written(tmp_path, clip):
+    write_settings(tmp_path / "src")
+    weights = merged_weights()
+    weights["model.norm.weight"] = weights["model.norm.weight"].to(torch.float8_e4m3fn)
+    write_shards(tmp_path / "src", weights)
+    message = refused(tmp_path / "src", tmp_path / "out", clip=clip)
+    assert "16 bits or more (model.norm.weight float8_e4m3fn)" in message
+    safe = tmp_path / "weights.safetensors"
+    save_file({"model.norm.weight": weights["model.norm.weight"]}, safe)
+    stored = open_file(safe)
+    assert stored["model.norm.weight"].dtype == torch.float8_e4m3fn
+    with pytest.raises(CheckpointError, match="model.norm.weight float8_e4m3fn.*convert to bfloat16"):
+        write_safetensors(tmp_path / "again.safetensors", stored)
+    assert not list(tmp_path.glob("again*"))
+
+
+def test_what_was_imported_answers_without_a_verdict_first(tmp_path, merged, clip):
+    done = import_weights(merged, tmp_path / "out", clip=clip, base=BASE)
+    assert not done.config.verdict_first
+    defender = LegionDefender.load(tmp_path / "out")
+    assert defender._branch is None

@@ -83,6 +83,38 @@ def test_findings_keep_mask_phrase_and_explanation_together(scripted, dialog, pi
     assert flawed.answer == ANSWER
 
 
+def test_a_seg_spelled_from_letters_has_no_mask_and_does_no_harm(scripted, dialog, pictures, monkeypatch):
+    usual = scripted.generate
+
+    def generate(patches, prompt, branch=None):
+        said = usual(patches, prompt, branch=branch)
+        spelled = [i for part in ("[SE", "G]") for i in dialog.tokenizer.encode(part, bos=False)]
+        ids = torch.cat([torch.tensor([spelled]), said.ids_BS], dim=1)
+        return said._replace(ids_BS=ids)
+
+    monkeypatch.setattr(scripted, "generate", generate)
+    (flawed,) = make(scripted, dialog, mask_probability=0.0).diagnose(pictures[:1])
+    assert [f.explanation for f in flawed.findings] == ["floats in the air.", "floats too."]
+
+
+def test_without_a_verdict_first_the_answer_is_plainly_greedy(model, dialog, pictures):
+    """Neither opening is forced, whatever the threshold; the surest finding is what calibration looks at."""
+    model.config = replace(model.config, verdict_first=False)
+    openings = dialog.first_ids(OPENING, CLEAN_ANSWER)
+    with torch.no_grad():
+        model.lm_head.weight[list(openings)] -= 10 * model.lm_head.weight[list(openings)].abs()
+    defender = make(model, dialog, artifact_probability=1.0, min_confidence=0.9)
+    assert defender._branch is None
+    _, patches = defender._look(pictures[:1])
+    said = model.generate(patches, torch.tensor(dialog.prompt))
+    (diagnosis,) = defender.diagnose(pictures[:1])
+    ids = [i for i in said.ids_BS[0].tolist() if i != dialog.config.tokens.pad]
+    assert diagnosis.answer == " ".join(dialog.tokenizer.decode(ids).removesuffix("</s>").split())
+    inclined, _ = defender.inclinations(pictures)
+    eager = make(model, dialog).diagnose(pictures)
+    assert inclined.tolist() == [max((f.confidence for f in d.findings), default=0.0) for d in eager]
+
+
 def test_masks_have_the_size_of_their_picture(scripted, dialog, pictures):
     defender = make(scripted, dialog, mask_probability=0.0)
     (diagnosis,) = defender.diagnose([pictures[2]])
@@ -122,15 +154,55 @@ def test_other_arrays_are_refused(model, dialog, pictures, picture):
 
 
 def test_extreme_sizes(model, dialog):
-    images = [np.zeros((*size, 3), np.uint8) for size in ((1, 1), (2000, 3), (3, 2000))]
-    assert len(make(model, dialog).diagnose(images)) == 3
+    images = [np.zeros((*size, 3), np.uint8) for size in ((1, 1), (2000, 3), (3, 2000), (1, 4_000_000))]
+    assert len(make(model, dialog).diagnose(images)) == 4
+
+
+@pytest.mark.parametrize("error", [ValueError, OverflowError, MemoryError])
+def test_what_one_picture_does_to_the_arithmetic_is_a_model_error(
+    model, dialog, pictures, monkeypatch, error
+):
+    monkeypatch.setattr(model, "look", lambda x: (_ for _ in ()).throw(error("too long\nmore")))
+    with pytest.raises(ModelError) as caught:
+        make(model, dialog).diagnose(pictures[:1])
+    assert "\n" not in str(caught.value)
 
 
 def test_a_failing_network_is_a_model_error(model, dialog, pictures, monkeypatch):
     monkeypatch.setattr(model, "survey", None)
-    monkeypatch.setattr(model, "look", lambda x: (_ for _ in ()).throw(RuntimeError("out of memory\nmore")))
-    with pytest.raises(ModelError, match=r"out of memory\): try a smaller batch"):
+    monkeypatch.setattr(model, "look", lambda x: (_ for _ in ()).throw(RuntimeError("wrong shape\nmore")))
+    with pytest.raises(ModelError, match=r"the defender failed \(wrong shape\)$"):
         make(model, dialog).diagnose(pictures)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(
+    model, dialog, pictures, monkeypatch, caplog
+):
+    defender, tried, look = make(model, dialog), [], model.look
+    alone = [defender.diagnose([picture])[0] for picture in pictures]
+
+    def room_for_one(pixels):
+        tried.append(len(pixels))
+        if len(pixels) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return look(pixels)
+
+    monkeypatch.setattr(model, "look", room_for_one)
+    for one, other in zip(defender.diagnose(pictures), alone, strict=True):
+        same(one, other)
+    assert tried == [4, 2, 1, 1, 1, 1] and caplog.text.count("do not fit into memory") == 2
+    defender.diagnose(pictures[:2])
+    assert tried[6:] == [1, 1]  # learned
+
+
+def test_one_picture_that_does_not_fit_is_one_clear_line(model, dialog, pictures, monkeypatch):
+    def full(_pixels):
+        raise torch.OutOfMemoryError("CUDA out of memory\nTried to allocate")
+
+    monkeypatch.setattr(model, "look", full)
+    with pytest.raises(ModelError, match="even for one picture: load it with four_bit") as caught:
+        make(model, dialog).diagnose(pictures)
+    assert "\n" not in str(caught.value)
 
 
 def test_no_pictures_no_diagnoses(model, dialog):

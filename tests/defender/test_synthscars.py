@@ -8,6 +8,7 @@ from PIL import Image
 
 from contracts.errors import InvalidInput
 from contracts.records import Finding
+from defender.answers import parse
 from defender.datasets import Sample
 from defender.synthscars import SynthScars, assign_spans, export, read_rows
 
@@ -190,3 +191,29 @@ def test_missing_and_broken_annotations(tmp_path):
     (tmp_path / "test" / "annotations" / "test.json").write_text("[")
     with pytest.raises(InvalidInput, match="JSON"):
         SynthScars(tmp_path, "test")
+
+
+def test_the_rows_own_text_is_what_is_learnt(tmp_path):
+    refs = [ref("not there", "it melts"), ref("b", "is wrong"), ref("a", "is wrong"), ref("bare", "")]
+    write(tmp_path, [row(refs, "Found: a, b [SEG]. a :is wrong. b :is wrong.")])
+    sample = SynthScars(tmp_path, "test")[0]
+    assert sample.answer == (
+        "Found: a, b . <p> a </p> [SEG] :is wrong. <p> b </p> [SEG] :is wrong. "
+        "<p> not there </p> [SEG] : it melts. <p> bare </p> [SEG]"
+    )
+    assert [claim.phrase for claim in parse(sample.answer)] == [f.phrase for f in sample.findings]
+
+
+def test_what_lies_outside_the_picture_is_not_said(tmp_path):
+    outside = [[100, 100, 110, 100, 110, 110]]
+    refs = [ref("a", segmentation=outside), ref("b")]
+    write(tmp_path, [row(refs, "a :is wrong. b :is wrong."), row([], "a clean one", name="2")])
+    flawed, clean = SynthScars(tmp_path, "test")
+    assert flawed.answer == "a :is wrong. <p> b </p> [SEG] :is wrong."
+    assert clean.answer == "" and clean.caption == "a clean one"  # which is taught in our own words
+
+
+def test_a_phrase_inside_another_leaves_that_its_place():
+    caption = "left hand :missing. hand :bent."
+    assert assign_spans(caption, [("hand", ""), ("left hand", "")]) == [(20, 24), (0, 9)]
+    assert assign_spans("left hand", [("hand", ""), ("left hand", "")]) == [None, (0, 9)]

@@ -1,12 +1,14 @@
 """Tokens and conversations of a small tokenizer trained here."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from contracts.errors import CheckpointError
 from defender.answers import CLEAN_ANSWER, OPENING
 from defender.config import IGNORE_INDEX, IMAGE_ID, TokenIds
-from defender.text import Tokenizer, pad_conversations, train_tokenizer
+from defender.text import Dialog, Tokenizer, pad_conversations, train_tokenizer
 
 
 def test_special_ids_of_a_trained_tokenizer(dialog):
@@ -60,3 +62,24 @@ def test_broken_and_foreign_tokenizers(tmp_path, dialog):
         Tokenizer.load(tmp_path / "missing.model", dialog.config.tokens)
     with pytest.raises(CheckpointError, match="overlap"):
         Tokenizer(dialog.tokenizer.model, TokenIds.after(100))
+
+
+def test_a_question_that_fills_the_limit_is_refused_in_one_line(dialog):
+    asked = len(dialog.prompt)
+    narrow = Dialog(replace(dialog.config, max_text_tokens=asked), dialog.tokenizer)
+    with pytest.raises(CheckpointError, match=f"question alone has {asked} tokens.*so raise it"):
+        narrow.with_answer(CLEAN_ANSWER)
+    assert narrow.first_ids(OPENING, CLEAN_ANSWER) == dialog.first_ids(OPENING, CLEAN_ANSWER)
+    barely = Dialog(replace(dialog.config, max_text_tokens=asked + 2), dialog.tokenizer)
+    cut = barely.with_answer(CLEAN_ANSWER)
+    assert len(cut.ids) == len(cut.labels) == asked + 2
+    assert cut.ids[asked:] == dialog.with_answer(CLEAN_ANSWER).ids[asked : asked + 2]
+
+
+def test_texts_between_tokens_do_not_mind_the_same_letters(dialog):
+    spelled = [i for part in ("[SE", "G] here") for i in dialog.tokenizer.encode(part, bos=False)]
+    seg = dialog.config.tokens.seg
+    assert seg not in spelled
+    texts = dialog.tokenizer.decode_between([*spelled, seg, *spelled[:-1], seg], seg)
+    assert len(texts) == 3 and texts[2] == ""
+    assert texts[0].replace(" ", "") == "[SEG]here"

@@ -22,10 +22,17 @@ TOP = np.zeros((20, 20), bool)
 TOP[:10] = True
 
 
+def top_half_of(image) -> Finding:
+    mask = np.zeros(image.shape[:2], bool)
+    mask[: len(mask) // 2] = True
+    return Finding(mask, "the red cone", "it floats", "physics", 1.0)
+
+
 class TopHalf:
     """Says that the upper half of every picture that is not black floats, and that half of all are real."""
 
     name = "top-half"
+    alarm = "artifact_probability"
     thresholds = Thresholds(min_area=0.125)
 
     def __init__(self) -> None:
@@ -36,8 +43,10 @@ class TopHalf:
         self.asked += len(images)
         if self.asked > self.patience:
             raise KeyboardInterrupt
-        finding = Finding(TOP, "the red cone", "it floats", "physics", 1.0)
-        return [Diagnosis((finding,) if image.any() else (), 0.75, "") for image in images]
+        return [Diagnosis((top_half_of(image),) if image.any() else (), 0.75, "") for image in images]
+
+    def with_thresholds(self, thresholds):
+        return self
 
     def inclinations(self, images):
         return np.array([float(image.any()) for image in images]), None
@@ -220,3 +229,70 @@ def test_export_writes_what_evaluate_reads(defender, capsys) -> None:
     assert main([*words[:-1], "0"]) == 1
     with_clean = run_json(capsys, *words[:-2], "--with-clean", "--scenes", "1", "--split", "validation")
     assert with_clean["pictures"] == 2
+
+
+@pytest.mark.parametrize(
+    ("format_", "split", "limit", "named"),
+    [
+        ("synthscars", "test", None, "synthscars"),
+        ("synthscars", "test", 999, ""),
+        ("synthscars", "test", 2000, "synthscars"),
+        ("synthscars", "train", None, ""),
+        ("richhf", "train", None, ""),
+        ("plain", "test", None, ""),
+        ("folders", "test", None, ""),
+    ],
+)
+def test_a_part_of_a_data_set_is_not_the_papers(format_, split, limit, named) -> None:
+    from flows.jobs.evaluating import Request, _reported
+
+    assert _reported(Request(format_, Path("."), split, limit), range(1000)) == named
+
+
+def test_loki_without_regions_is_not_known_to_be_clean(defender, tmp_path, capsys) -> None:
+    """Its abnormalities may be told of the picture as a whole, so a finding in it is no false alarm."""
+    from PIL import Image
+
+    regional = {"regional": [{"region": [0, 0, 20, 9], "desc": "it floats"}]}
+    rows = [{"image_path": f"{i}.png", "problems": {} if i % 2 else regional} for i in range(4)]
+    (tmp_path / "loki").mkdir()
+    (tmp_path / "loki" / "loki.json").write_text(json.dumps(rows))
+    for i in range(4):
+        Image.new("RGB", (20, 20), "white").save(tmp_path / "loki" / f"{i}.png")
+    result = run_json(capsys, "evaluate", "localization", str(tmp_path / "loki"), "--format", "loki")
+    assert "false alarms" not in values(result)
+    assert result["left_out"] == 2 and values(result)["mIoU"] == 1.0
+
+
+def test_tiles_are_calibrated_on_pictures_that_can_be_cut(defender, scars, capsys, tmp_path) -> None:
+    words = ["calibrate", "--format", "synthscars", "--split", "test", "--checkpoint", "mine", "--tiles", "2"]
+    (tmp_path / "mine").mkdir()
+    assert main([*words, scars]) == 1
+    assert "0 pictures known to be free of artifacts are large enough" in capsys.readouterr().err
+    assert not list((tmp_path / "mine").iterdir())
+    large = [np.full((130, 130, 3), 200 * (i % 2), np.uint8) for i in range(40)]
+    samples = [Sample(image, (top_half_of(image),) if image.any() else ()) for image in large]
+    export(samples, tmp_path / "large", "test")
+    result = run_json(capsys, *words, str(tmp_path / "large"))
+    written = Thresholds.from_json((tmp_path / "mine" / "thresholds.json").read_text())
+    assert written.tile_confidence == result["thresholds"]["tile_confidence"] == pytest.approx(1e-4)
+    assert result["after"]["false alarms with tiles"] == 0.0
+    assert result["after"]["flawed pictures given a finding with tiles"] == 1.0
+
+
+def test_options_of_the_defender_reach_it(defender, scars, capsys, monkeypatch) -> None:
+    asked: list[dict] = []
+
+    def load(profile, **changes):
+        asked.append(changes)
+        return defender
+
+    monkeypatch.setattr(flows.assemble, "defender", load)
+    monkeypatch.setattr(flows.assemble, "legion", load)
+    options = ["--dtype", "bfloat16", "--4bit", "--batch-size", "3", "--device", "cuda:1"]
+    given = {"dtype": "bfloat16", "four_bit": True, "batch_size": 3, "device": "cuda:1"}
+    words = ["evaluate", "localization", scars, "--format", "synthscars", *options]
+    run_json(capsys, *words, "--tiles", "2", "--tile-confidence", "0.5")
+    assert asked.pop() == {**given, "tiles": 2, "tile_confidence": 0.5}
+    assert main(["calibrate", scars, "--format", "synthscars", "--checkpoint", "x", *options]) in (0, 1)
+    assert main(["evaluate", "detection", scars, "--format", "synthscars", "--tiles"]) == 1

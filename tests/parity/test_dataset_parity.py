@@ -1,11 +1,12 @@
 """Annotations in SynthScars' schema are read as the original loaders read them, their defects aside."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 
 from defender.polygons import mask_of_polygons, outlined_mask
-from defender.synthscars import read_row
+from defender.synthscars import Ref, Row, read_row, tagged
 
 
 def test_one_record(folder, numbers, tmp_path):
@@ -23,3 +24,12 @@ def test_one_record(folder, numbers, tmp_path):
         assert np.array_equal(mask_of_polygons(ref.polygons, shape), raw > 0)  # ours: overlaps count once
     union = outlined_mask([polygon for ref in row.refs for polygon in ref.polygons], shape)
     assert np.array_equal(union, data["eval_union_mask_fillpoly"].numpy() > 0)
+
+
+def test_captions_are_tagged_as_the_original_tags_them(folder):
+    cases = json.loads((folder / "text_cases.json").read_text())["train_conversations"]
+    assert any(len(case["spans"]) > 1 for case in cases)
+    for case in cases:
+        caption = case["caption"]
+        refs = tuple(Ref(caption[a:b], "", (), "physics", (a, b)) for a, b in case["spans"])
+        assert tagged(Row("", Path(), caption, refs)) == case["tagged"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from defender.preprocess import clip_pixels, sam_pixels, sam_size
+from defender.preprocess import LONGEST, clip_pixels, sam_pixels, sam_size
 
 
 @pytest.mark.parametrize("name", ["tall", "wide"])
@@ -26,3 +26,16 @@ def test_clip_and_sam_pixels(numbers, close, name):
     clip = clip_pixels(image, 336)
     close(clip[:, ::3, ::3], data[f"{name}.clip336"])
     assert clip.double().sum().item() == pytest.approx(data[f"{name}.clip336_sum"].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(60, 60 * LONGEST), (60 * LONGEST, 60)])
+def test_long_pictures_lose_their_ends_before_they_are_scaled(shape):
+    """Up to LONGEST nothing changes; beyond it the square is the same to rounding, without the memory."""
+    rng = np.random.default_rng(0)
+    at_the_limit = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    axis = int(np.argmax(shape))
+    longer = np.concatenate([at_the_limit[::-1, ::-1]] * 2, axis=axis)
+    middle = np.take(longer, range(30 * LONGEST, 90 * LONGEST), axis=axis)
+    assert torch.equal(clip_pixels(longer, 32), clip_pixels(middle, 32))
+    huge = np.zeros((1, 4_000_000, 3), np.uint8)
+    assert clip_pixels(huge, 336).shape == (3, 336, 336)

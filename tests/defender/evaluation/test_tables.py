@@ -103,3 +103,27 @@ def test_everything_reported_names_a_figure_and_a_group_that_exist(task):
 def test_spread_takes_them_evenly_and_always_the_same():
     assert spread(10, None) == spread(10, 99) == list(range(10))
     assert spread(10, 4) == [0, 2, 5, 7]
+
+
+GENERATORS = [name for names in reported.families().values() for name in names]
+
+
+@pytest.mark.parametrize(
+    ("data", "split", "pictures", "groups", "same"),
+    [
+        ("synthscars", "test", 1000, (), True),
+        ("synthscars", "train", 1000, (), False),
+        ("synthscars", "test", 999, (), False),
+        ("richhf", "test", 955, (), True),
+        ("richhf", "train", 955, (), False),
+        ("richhf", "test", 20, (), False),
+        ("loki", "any", 300, (), True),
+        ("universalfakedetect", "any", 88_000, GENERATORS, True),
+        ("universalfakedetect", "any", 88_000, [g.upper() for g in GENERATORS if g != "sitd"], True),
+        ("universalfakedetect", "any", 88_000, [g for g in GENERATORS if g != "seeingdark"], True),
+        ("universalfakedetect", "any", 88_000, [g for g in GENERATORS if g != "san"], False),
+        ("universalfakedetect", "any", 500, GENERATORS, False),
+    ],
+)
+def test_others_figures_stand_only_beside_their_own_data(data, split, pictures, groups, same):
+    assert reported.is_published(data, split, pictures, groups) is same

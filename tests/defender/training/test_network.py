@@ -1,6 +1,7 @@
 """`legion train network` as a function: from a folder of annotated pictures to a checkpoint that loads."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -185,3 +186,29 @@ def test_settings_are_kept_beside_the_run(data, start, tmp_path):
     kept = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert kept["schedule"]["steps"] == 3 and kept["schedule"]["learning_rate"] == 1e-4
     assert kept["settings"]["lora"]["alpha"] == 16 and kept["source"]["format"] == "synthscars"
+
+
+def test_a_run_does_not_go_on_with_other_data_of_the_same_size(data, start, samples, tmp_path):
+    out = tmp_path / "out"
+    train_network(Source(data, "synthscars"), settings(schedule={"pause_after": 0.0}), out, start)
+    flawed = [sample for sample in samples if sample.findings]
+    other = [replace(s, image=255 - s.image) for s in [*flawed, *flawed[:4]]]
+    export(other, tmp_path / "other", "train")
+    with pytest.raises(CheckpointError, match="begun with other pictures or annotations"):
+        train_network(Source(tmp_path / "other", "synthscars"), settings(), out, start)
+    held_out = settings(validation={"share": 0.0, "split": "test"})
+    with pytest.raises(CheckpointError, match="begun with other"):
+        train_network(Source(data, "synthscars"), held_out, out, start)
+    moved = tmp_path / "moved"
+    data.rename(moved)
+    assert train_network(Source(moved, "synthscars"), settings(), out, start).outcome.finished
+
+
+def test_answers_that_open_in_other_words_take_the_verdict_from_the_first_token(data, start, tmp_path):
+    run = settings(schedule={"steps": 1})
+    ours = train_network(Source(data, "synthscars"), run, tmp_path / "ours", start)
+    assert checkpoint.load(ours.last).model.config.verdict_first
+    path = data / "train" / "annotations" / "train.json"
+    path.write_text(path.read_text().replace("Upon examining the image. I have", "In this photo we"))
+    theirs = train_network(Source(data, "synthscars"), run, tmp_path / "theirs", start)
+    assert not checkpoint.load(theirs.last).model.config.verdict_first
