@@ -35,6 +35,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,7 +182,7 @@ def arm_rows(name: str, outcomes: Sequence[Outcome]) -> list[Row | Said]:
             for r in row(
                 f"injected artifacts gone, {category}",
                 "",
-                _share(outcomes, lambda o, c=category: [a.gone for a in o.artifacts if a.category == c]),
+                _mean_of([[a.gone for a in o.artifacts if a.category == category] for o in outcomes]),
             )
         ),
         *row(
@@ -307,7 +308,7 @@ def make_world(profile_name: str, prompts: bool, **changes: int | None) -> World
         regions=RegionSettings(**section.regions.model_dump()),
         batch_size=BATCH,
     )
-    given = {name: value for name, value in changes.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     return World(tools, replace(settings, **given), judge.load(WEIGHTS / "judge"), prompts)
 
 
