@@ -95,8 +95,8 @@ def main() -> None:
     )
     print(f"| {args.batch} prompts in one command | {batch.seconds:.1f} s, peak {batch.peak_mb:.0f} MB |")
     print(f"| prompts per second, {args.batch} together against one by one | {alone / together:.1f} x |")
-    for batch, exact in ((1, True), (PICTURES, False)):
-        print(f"| one picture of {batch} per model call | {per_picture(batch, exact):.2f} s |")
+    for size, exact in ((1, True), (PICTURES, False)):
+        print(f"| one picture, {size} per model call | {per_picture(size, exact):.2f} s |")
 
 
 if __name__ == "__main__":
