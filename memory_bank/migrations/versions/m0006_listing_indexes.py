@@ -59,8 +59,11 @@ def _search_postgresql() -> None:
     has and not every user may install."""
     op.execute(
         "CREATE FUNCTION legion_trigrams(words text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS "
-        "$$ SELECT coalesce(array_agg(DISTINCT substr(lower(words), place, 3)), '{}') "
-        "FROM generate_series(1, length(words) - 2) AS place $$"
+        # Characters beside each other: cutting pieces out of a text reads it anew for each of them.
+        "$$ SELECT coalesce(array_agg(three), '{}') FROM ("
+        "SELECT c || lead(c) OVER along || lead(c, 2) OVER along AS three "
+        "FROM unnest(string_to_array(lower(words), NULL)) WITH ORDINALITY AS one (c, place) "
+        "WINDOW along AS (ORDER BY place)) AS threes WHERE three IS NOT NULL $$"
     )
     op.execute(
         "CREATE INDEX ix_runs_by_words ON runs USING gin (legion_trigrams(prompt || chr(10) || run_id))"
