@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from contracts.errors import CheckpointError
+
+INDEX = "model_index.json"
+"""What makes a folder a diffusers pipeline: its parts and their classes."""
+_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})")
 
 
 def how_to_get(name: str, variant: str = "") -> str:
@@ -20,6 +27,66 @@ def how_to_get(name: str, variant: str = "") -> str:
     where = f" --revision {revision}" if revision else ""
     # Some repositories hold their text encoders a second time, for another program.
     return f'hf download {repo}{where} --include {settings} {" ".join(weights)} --exclude "text_encoders/*"'
+
+
+def lacks_of_pipeline(folder: Path, variant: str = "") -> str:
+    """What a diffusers folder lacks to be loaded, empty if nothing: settings and weights of every model, all
+    shards, whole. With a variant its files count, or, of a model that has none, the plain ones."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        models = [name for name, kind in index.items() if isinstance(kind, list) and _is_model(kind)]
+    except (OSError, ValueError, AttributeError):
+        return f"{INDEX} is missing or damaged"
+    found = {name: _weights(folder / name, variant) for name in models}
+    for name, files in found.items():
+        if not (folder / name / "config.json").is_file():
+            return f"{name}/config.json is missing"
+        if problem := _problem(files):
+            return f"{name}: {problem}"
+    named = any(
+        f".{variant}." in file.name or f".{variant}-" in file.name for f in found.values() for file in f
+    )
+    return f"the files of the variant {variant} are missing" if variant and not named else ""
+
+
+def whole(file: Path) -> bool:
+    """Has a file all of its bytes, as far as it tells? Empty ones have not."""
+    try:
+        size = file.stat().st_size
+        if file.suffix != ".safetensors" or size < 8:
+            return size > 0
+        with open(file, "rb") as content:
+            (length,) = struct.unpack("<Q", content.read(8))
+            if length > size - 8:
+                return False
+            header = json.loads(content.read(length))
+    except (OSError, ValueError):
+        return False
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    return bool(size == 8 + length + max(ends, default=0))
+
+
+def _weights(folder: Path, variant: str) -> list[Path]:
+    """The files of one model that would be loaded."""
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    own = [file for file in files if variant and (f".{variant}." in file.name or f".{variant}-" in file.name)]
+    return own or [file for file in files if file.name.count(".") == 1]
+
+
+def _problem(files: Sequence[Path]) -> str:
+    if not files:
+        return "the weights are missing"
+    shards = [match for file in files if (match := _SHARD.search(file.stem))]
+    if shards and len(shards) < int(shards[0]["count"]):
+        return f"{len(shards)} of {int(shards[0]['count'])} files of weights are there"
+    cut = [file.name for file in files if not whole(file)]
+    return f"{cut[0]} is cut short" if cut else ""
+
+
+def _is_model(kind: Sequence[object]) -> bool:
+    """Parts with weights: not tokenizers, schedulers and preprocessors, nor what a pipeline goes without."""
+    words = ("Tokenizer", "Scheduler", "Processor", "Extractor")
+    return len(kind) > 1 and bool(kind[0]) and not any(word in str(kind[1]) for word in words)
 
 
 def weights_digest(folder: Path | str) -> str:

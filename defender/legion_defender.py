@@ -7,6 +7,7 @@ these openings), and, averaged over the pixels inside its mask, that a pixel bel
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts.errors import InvalidInput, ModelError
+from contracts.memory import out_of_memory
 from contracts.records import Diagnosis, Finding, Image
 from defender import checkpoint
 from defender.answers import CLEAN_ANSWER, OPENING, Claim, claims_between
@@ -25,6 +27,9 @@ from defender.categories import categorize
 from defender.checkpoint import Checkpoint, Thresholds
 from defender.model import Answers, Branch
 from defender.preprocess import clip_pixels, sam_pixels
+
+log = logging.getLogger(__name__)
+
 
 Alarm = Literal["artifact_probability", "min_confidence", "tile_confidence"]
 """Thresholds that decide whether a picture is given a finding."""
@@ -60,7 +65,8 @@ class LegionDefender:
     def diagnose(self, images: Sequence[Image]) -> list[Diagnosis]:
         """One diagnosis per picture (uint8 RGB, any size), independent of the others in the call.
 
-        Raises InvalidInput for anything but uint8 (H, W, 3), ModelError if the network fails.
+        A batch that does not fit into memory is halved, for the calls that follow too. Raises InvalidInput
+        for anything but uint8 (H, W, 3), ModelError if the network fails or not even one picture fits.
         """
         for i, image in enumerate(images):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
@@ -69,12 +75,8 @@ class LegionDefender:
                     f"not {image.dtype} {image.shape}"
                 )
         results: list[Diagnosis] = []
-        for start in range(0, len(images), self.batch_size):
-            try:
-                results += self._diagnose_batch(images[start : start + self.batch_size])
-            except (RuntimeError, MemoryError, ValueError, OverflowError) as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise ModelError(f"the defender failed ({reason}): try a smaller batch size") from error
+        while len(results) < len(images):
+            results += self._as_many_as_fit(images[len(results) : len(results) + self.batch_size])
         return results
 
     @torch.no_grad()
@@ -127,6 +129,29 @@ class LegionDefender:
         """Log odds (B,) of "generated", double precision; the head's column 1 is real, 0 generated."""
         logits_B2 = self.model.detect(cls_BP).double()
         return logits_B2[:, 0] - logits_B2[:, 1]
+
+    def _as_many_as_fit(self, images: Sequence[Image]) -> list[Diagnosis]:
+        """Diagnoses of the batch, or none, and smaller batches from now on."""
+        try:
+            return self._diagnose_batch(images)
+        except (RuntimeError, MemoryError, ValueError, OverflowError) as error:
+            if not out_of_memory(error):
+                raise ModelError(f"the defender failed ({_first_line(error)})") from error
+            if len(images) == 1:
+                raise ModelError(
+                    "the defender does not fit into memory even for one picture: load it with four_bit = "
+                    "true or dtype = 'bfloat16', or on another device; what is done is kept"
+                ) from error
+        # Outside the handler: as long as the error lives, its frames hold what should be freed.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.batch_size = len(images) // 2
+        log.warning(
+            "the defender: %d pictures at once do not fit into memory, trying %d",
+            len(images),
+            self.batch_size,
+        )
+        return []
 
     @torch.no_grad()
     def _diagnose_batch(self, images: Sequence[Image]) -> list[Diagnosis]:
@@ -184,3 +209,7 @@ class LegionDefender:
 def surest(diagnosis: Diagnosis) -> float:
     """Confidence of a picture's surest finding; 0 without any."""
     return max((finding.confidence for finding in diagnosis.findings), default=0.0)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -19,7 +19,7 @@ from controller.generators.diffusers_inpainting import DiffusersInpainter
 from controller.generators.diffusers_pipeline import DiffusersGenerator
 from controller.generators.loading import Lora, best_device
 from controller.generators.remote_images import RemoteGenerator, RemoteImageSettings, RemoteInpainter
-from controller.generators.shelf import Shelf
+from controller.generators.shelf import Shelf, ShelvedDefender, ShelvedScorer
 from controller.inpainting import InpaintingTools
 from controller.llm_modifier import LanguageModelModifier, RevisionSettings
 from controller.modifiers import RuleBasedModifier
@@ -50,7 +50,7 @@ from servers.budget import Budget
 from servers.client import Server, ServerSettings
 
 SHELF = Shelf()
-"""Every diffusion pipeline of this process, each loaded once."""
+"""Every model of this process that takes much memory, each loaded once: pipelines, LEGION, scorers."""
 
 
 @lru_cache(maxsize=1)
@@ -78,9 +78,7 @@ def defender(profile_name: str, **changes: object) -> Defender:
     """
     profile = _profile(profile_name)
     section = changed(profile.defender, changes)
-    loaded: Defender = (
-        legion(profile_name, **changes) if section.kind == "legion" else _vision(section, profile)
-    )
+    loaded: Defender = _vision(section, profile) if section.kind == "vlm" else _legion(section, profile)
     if section.tiles > 1:
         loaded = TiledDefender(loaded, Tiling(section.tiles, min_confidence=section.tile_confidence))
     asked_twice = any(section.kind == "artifact-area" for section in _scorer_sections(profile))
@@ -154,6 +152,16 @@ def legion(profile_name: str, **changes: object) -> LegionDefender:
     section = changed(profile.defender, changes)
     if section.kind != "legion":
         raise InvalidInput(f"the defender of profile '{profile.name}' is a vision model: this needs LEGION")
+    return _load_legion(section, profile)
+
+
+def _legion(section: DefenderProfile, profile: Profile) -> ShelvedDefender:
+    """LEGION from the shelf. Raises CheckpointError."""
+    key = ("defender", section.path, section.device or profile.device, section.dtype, section.four_bit)
+    return ShelvedDefender(SHELF, (*key, section.batch_size), lambda: _load_legion(section, profile))
+
+
+def _load_legion(section: DefenderProfile, profile: Profile) -> LegionDefender:
     return LegionDefender.load(
         _present(section.path, "defender"),
         section.device or profile.device,
@@ -181,7 +189,9 @@ def scorer(section: ScorerProfile, profile_name: str, device: str) -> Scorer:
     }
     if section.kind == "hpsv2":
         options["antialias"] = section.antialias
-    return load_scorer(section.kind, section.path, section.name, **options)
+    kind, path, name = section.kind, section.path, section.name
+    key = ("scorer", kind, path, name, *options.items())
+    return ShelvedScorer(SHELF, key, lambda: load_scorer(kind, path, name, **options))
 
 
 def _scorer_sections(profile: Profile) -> tuple[ScorerProfile, ...]:
@@ -269,9 +279,9 @@ def _remote(section: GeneratorProfile) -> tuple[Server, RemoteImageSettings]:
     return Server(place), RemoteImageSettings(section.model, section.width, section.height, section.quality)
 
 
-def on_this_machine(name: str) -> bool:
+def on_this_machine(name: str, variant: str = "") -> bool:
     """Are all weights of a name on the hub here? Asks no network."""
-    return hub.present(name) is not None
+    return hub.present(name, variant) is not None
 
 
 def _painter_path(path: str, part: str) -> Path | str:

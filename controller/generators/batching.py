@@ -14,8 +14,9 @@ from typing import TypeVar
 import torch
 
 from contracts.errors import ModelError
+from contracts.memory import out_of_memory
 from contracts.records import Image
-from controller.generators.shelf import free_memory, out_of_memory
+from controller.generators.shelf import free_memory
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")

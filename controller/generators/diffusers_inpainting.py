@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,16 +23,13 @@ from contracts.errors import InvalidInput, ModelError
 from contracts.records import Image, InpaintRequest, Mask
 from controller.checkpoints import weights_digest
 from controller.generators import pipelines
-from controller.generators.diffusers_pipeline import (
-    DiffusersGenerator,
-    is_exact,
-    make_batching,
-    name_of,
-    open_loan,
-)
+from controller.generators.lending import is_exact, make_batching, name_of, open_loan
 from controller.generators.loading import Loan, Weights
 from controller.generators.pipelines import Sampling
 from controller.generators.shelf import Shelf
+
+if TYPE_CHECKING:
+    from controller.generators.diffusers_pipeline import DiffusersGenerator
 
 
 class DiffusersInpainter:

@@ -6,21 +6,18 @@ there, without a network, and is downloaded otherwise: settings, and the weights
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
 
 from contracts.errors import CheckpointError
 from contracts.hub import PATIENCE, hub_name, not_there, quiet_hub
-from controller.checkpoints import how_to_get
+from controller.checkpoints import how_to_get, lacks_of_pipeline
 
 log = logging.getLogger(__name__)
 
-INDEX = "model_index.json"
 
-
-def present(given: Path | str) -> Path | None:
+def present(given: Path | str, variant: str = "") -> Path | None:
     """The folder of that path, or the complete local copy of that name on the hub; None if there is neither.
     Asks no network."""
     if (folder := Path(given)).is_dir():
@@ -33,19 +30,7 @@ def present(given: Path | str) -> Path | None:
         found = Path(snapshot_download(named.repo, revision=named.revision, local_files_only=True))
     except (OSError, ValueError):
         return None
-    return found if complete(found) else None
-
-
-def complete(folder: Path) -> bool:
-    """Does every model of the pipeline have its settings and weights? False without a model_index.json."""
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    parts = [name for name, kind in index.items() if isinstance(kind, list) and kind[0] and _is_model(kind)]
-    return all(
-        any((folder / name).glob("*.safetensors")) or any((folder / name).glob("*.bin")) for name in parts
-    )
+    return None if lacks_of_pipeline(found, variant) else found
 
 
 def locate(given: Path | str, variant: str = "") -> Path:
@@ -53,7 +38,7 @@ def locate(given: Path | str, variant: str = "") -> Path:
 
     Raises CheckpointError, in one line, if it is neither, or the hub does not have it or cannot be reached.
     """
-    if (found := present(given)) is not None:
+    if (found := present(given, variant)) is not None:
         return found
     if (named := hub_name(str(given))) is None:
         raise CheckpointError(f"there is no diffusers pipeline in {given}: there is no such folder")
@@ -70,8 +55,3 @@ def locate(given: Path | str, variant: str = "") -> Path:
     except Exception as error:  # the hub's client lets the errors of whatever HTTP library it uses through
         remedy = f"{how_to_get(str(given), variant)}, here or on another machine, and give the folder's path"
         raise not_there(given, "folder", error, remedy) from error
-
-
-def _is_model(kind: list[str]) -> bool:
-    """Parts with weights: not tokenizers, schedulers and preprocessors."""
-    return not any(word in kind[1] for word in ("Tokenizer", "Scheduler", "Processor", "Extractor"))

@@ -8,22 +8,24 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
 
 from contracts.errors import CheckpointError, InvalidInput
-from controller.checkpoints import file_digest
-from controller.generators.hub import INDEX
+from contracts.memory import out_of_memory
+from controller.checkpoints import INDEX, file_digest
 from controller.generators.quiet import line, quiet
-from controller.generators.shelf import Shelf, out_of_memory
+from controller.generators.shelf import Shelf
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 Offload: TypeAlias = Literal["none", "model", "sequential"]
 Quantize: TypeAlias = Literal["none", "8bit", "4bit"]
 
+_RELIEF: dict[Offload, int] = {"none": 0, "model": 1, "sequential": 2}
+"""How much memory each way of offloading saves, in order."""
 _INPAINTING_CHANNELS = 9
 """Noise, the picture around the mask, and the mask: what the input layer of an inpainting U-Net takes."""
 
@@ -69,7 +71,10 @@ class Weights:
 
 
 class Loan:
-    """A pipeline that is fetched from the shelf whenever it is used."""
+    """A pipeline that is fetched from the shelf whenever it is used.
+
+    How it was made to need less memory holds for all loans of these weights, after they were put away too.
+    """
 
     def __init__(self, folder: Path, weights: Weights, shelf: Shelf) -> None:
         """Loads nothing yet."""
@@ -82,10 +87,34 @@ class Loan:
 
     def view(self, name: str, make: Callable[[Any], Any]) -> Any:
         """Another pipeline over the same weights, made once."""
-        return self.shelf.view(self.key, self._load, name, make)
+        made = self.shelf.view(self.key, self._load, name, make)
+        _free_alike(self(), made)
+        return made
+
+    @property
+    def eased(self) -> Weights:
+        """The weights as they are kept in memory by now."""
+        eased: Weights = self.shelf.eased.get(self.key, self.weights)
+        return eased
+
+    def offload(self, how: Offload) -> bool:
+        """Move the weights to main memory; false where that is so already, and on a CPU."""
+        on_cpu = torch.device(self.weights.device).type == "cpu"
+        if on_cpu or _RELIEF[how] <= _RELIEF[self.eased.offload]:
+            return False
+        self.shelf.eased[self.key] = replace(self.eased, offload=how)
+        offload(self(), how, self.weights.device)
+        return True
+
+    def tile(self) -> bool:
+        """Let the autoencoder work in tiles; false where it does already, or cannot."""
+        if self.eased.vae_tiling or not tile(self()):
+            return False
+        self.shelf.eased[self.key] = replace(self.eased, vae_tiling=True)
+        return True
 
     def _load(self) -> Any:
-        return load_pipeline(self.folder, self.weights)
+        return load_pipeline(self.folder, self.eased)
 
 
 def best_device() -> str:
@@ -158,6 +187,14 @@ def offload(pipeline: Any, how: Offload, device: str) -> None:
         pipeline.enable_model_cpu_offload(device=device)
     elif how == "sequential":
         pipeline.enable_sequential_cpu_offload(device=device)
+
+
+def _free_alike(pipeline: Any, view: Any) -> None:
+    """Let a view move its models back to main memory after work if its pipeline does: what `from_pipe` makes
+    does not know that they were moved, and would leave the last one on the device."""
+    for name in ("_all_hooks", "_offload_device", "_offload_gpu_id"):
+        if hasattr(pipeline, name):
+            setattr(view, name, getattr(pipeline, name))
 
 
 def tile(pipeline: Any) -> bool:

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import CheckpointError, InvalidInput, ModelError
+from contracts.memory import out_of_memory
 from contracts.records import Image
 from controller.generators.loading import Loan, as_inpainting
 from controller.generators.quiet import line, quiet
-from controller.generators.shelf import out_of_memory
 
 log = logging.getLogger(__name__)
 

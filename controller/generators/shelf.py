@@ -1,4 +1,7 @@
-"""Pipelines in memory: each is loaded once, and the least recently used go first where memory runs short."""
+"""Models in memory: each is loaded once, and the least recently used go first where memory runs short.
+
+Pipelines, defenders and scorers lie on one shelf, so that each makes room for any other.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,17 @@ import gc
 import logging
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from contracts.memory import out_of_memory
+from contracts.protocols import Defender, Scorer
+from contracts.records import Diagnosis, Image, Score
+
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -26,7 +34,9 @@ class Shelf:
 
     def __init__(self) -> None:
         self.loads: Counter[Hashable] = Counter()
-        """How often each pipeline was loaded from disk."""
+        """How often each model was loaded from disk."""
+        self.eased: dict[Hashable, Any] = {}
+        """What a shortage taught about loading a model so that it needs less memory; outlives its stay."""
         self._held: OrderedDict[Hashable, _Held] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -44,7 +54,7 @@ class Shelf:
             return held.views[name]
 
     def put_away_others(self, key: Hashable) -> bool:
-        """Free what all other pipelines hold; false if there is none. They are loaded again when used."""
+        """Free what all other models hold; false if there is none. They are loaded again when used."""
         with self._lock:
             others = [other for other in self._held if other != key]
             for other in others:
@@ -71,20 +81,60 @@ class Shelf:
         free_memory()
 
 
-def out_of_memory(error: BaseException | None) -> bool:
-    """Is it, or was it caused by, a failed allocation on any device?"""
-    while error is not None:
-        said = str(error).lower()
-        if isinstance(error, torch.OutOfMemoryError | MemoryError):
-            return True
-        if isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said):
-            return True
-        error = error.__cause__
-    return False
+class _Shelved:
+    """A tool that lies on a shelf: put away where others need the memory, loaded again when it is used."""
+
+    def __init__(self, shelf: Shelf, key: Hashable, load: Callable[[], Any]) -> None:
+        """Loads it, so that what is missing is said at once."""
+        self._shelf, self._key, self._load = shelf, key, load
+        tool = self._tool()
+        self.name: str = tool.name
+        self._described = dict(tool.describe())
+
+    def describe(self) -> Mapping[str, object]:
+        """As the tool's own; asking for it loads nothing."""
+        return dict(self._described)
+
+    def _tool(self) -> Any:
+        return self._shelf.get(self._key, self._load)
+
+    def _work(self, call: Callable[[Any], list[T]]) -> list[T]:
+        """What does not fit beside other models is tried once more without them."""
+        try:
+            return call(self._tool())
+        except Exception as error:
+            if not out_of_memory(error) or not self._shelf.put_away_others(self._key):
+                raise
+        log.warning("%s does not fit into memory beside other models: they are put away", self.name)
+        return call(self._tool())
+
+
+class ShelvedDefender(_Shelved):
+    """A Defender from a shelf."""
+
+    def diagnose(self, images: Sequence[Image]) -> list[Diagnosis]:
+        """As the defender's own."""
+
+        def look(defender: Defender) -> list[Diagnosis]:
+            return defender.diagnose(images)
+
+        return self._work(look)
+
+
+class ShelvedScorer(_Shelved):
+    """A Scorer from a shelf."""
+
+    def score(self, images: Sequence[Image], prompts: Sequence[str]) -> list[Score]:
+        """As the scorer's own."""
+
+        def ask(scorer: Scorer) -> list[Score]:
+            return scorer.score(images, prompts)
+
+        return self._work(ask)
 
 
 def free_memory() -> None:
-    """Give back what no pipeline holds any more."""
+    """Give back what no model holds any more."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

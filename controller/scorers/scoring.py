@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from contracts.errors import InvalidInput, ModelError
+from contracts.memory import out_of_memory
 from contracts.records import Image, Score
 from controller.scorers.signature import signature
 
@@ -79,7 +80,9 @@ class BatchedScorer(ABC):
         """Values of as many pictures as fit into memory: fewer than were given, but never none."""
         try:
             values = self._values(images, prompts)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             if len(images) == 1:
                 raise ModelError(
                     f"the scorer {self.name} has no memory for one picture on {self._device}: "

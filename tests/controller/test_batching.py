@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from contracts.errors import ModelError
+from contracts.memory import out_of_memory
 from controller.generators.batching import Batching, Probe, Relief
-from controller.generators.shelf import Shelf, out_of_memory
+from controller.generators.shelf import Shelf, ShelvedDefender, ShelvedScorer
 
 pytestmark = pytest.mark.slow  # torch is imported
 
@@ -175,3 +176,57 @@ def test_views_are_made_once_and_go_with_their_pipeline():
     assert shelf.view("a", lambda: "weights", "inpainting", make) is first and made == ["weights"]
     shelf.put_away_others("b")
     assert shelf.view("a", lambda: "weights", "inpainting", make) is not first
+
+
+class Looking:
+    """A defender and scorer in one, that has no room beside others."""
+
+    name = "looking"
+
+    def __init__(self, shelf=None):
+        self.shelf = shelf
+
+    def describe(self):
+        return {"name": self.name}
+
+    def diagnose(self, images):
+        if self.shelf is not None and len(self.shelf._held) > 1:
+            raise ModelError("too large") from torch.OutOfMemoryError("CUDA out of memory")
+        return [f"diagnosis {number}" for number in images]
+
+    def score(self, images, prompts):
+        return [f"{prompt} {number}" for number, prompt in zip(images, prompts, strict=True)]
+
+
+def test_defenders_and_scorers_make_room_for_pipelines_and_come_back():
+    shelf, loads = Shelf(), []
+
+    def load():
+        loads.append("looking")
+        return Looking()
+
+    defender, scorer = ShelvedDefender(shelf, "defender", load), ShelvedScorer(shelf, "scorer", load)
+    assert shelf.put_away_others("pipeline") and not shelf._held
+    assert (defender.name, scorer.describe()) == ("looking", {"name": "looking"}) and len(loads) == 2
+    assert defender.diagnose([1]) == ["diagnosis 1"] and scorer.score([1], ["cone"]) == ["cone 1"]
+    assert len(loads) == 4 and shelf.loads == {"defender": 2, "scorer": 2}
+
+
+def test_a_defender_that_does_not_fit_beside_others_is_tried_without_them(caplog):
+    shelf = Shelf()
+    defender = ShelvedDefender(shelf, "defender", lambda: Looking(shelf))
+    shelf.get("pipeline", lambda: "pipeline")
+    assert defender.diagnose([7]) == ["diagnosis 7"]
+    assert list(shelf._held) == ["defender"] and "put away" in caplog.text
+
+
+def test_a_defender_that_fits_nowhere_fails_with_its_own_words():
+    shelf = Shelf()
+    defender = ShelvedDefender(shelf, "defender", lambda: Looking(shelf))
+
+    def full(_images):
+        raise ModelError("even for one picture") from torch.OutOfMemoryError("full")
+
+    shelf.get("defender", lambda: None).diagnose = full
+    with pytest.raises(ModelError, match="even for one picture"):
+        defender.diagnose([1])

@@ -143,6 +143,69 @@ def test_offloading_is_asked_of_the_pipeline_for_devices_that_have_their_own_mem
     assert Pipeline.asked == [("model", "cuda:1"), ("sequential", "cuda:1"), ("to", "cuda:1"), ("to", "cpu")]
 
 
+class Movable:
+    """Stands for a pipeline; writes down what is asked of it."""
+
+    def __init__(self):
+        self.asked = []
+        self.vae = self
+
+    def enable_model_cpu_offload(self, device):
+        self.asked.append("model")
+
+    def enable_sequential_cpu_offload(self, device):
+        self.asked.append("sequential")
+
+    def enable_tiling(self):
+        self.asked.append("tiles")
+
+
+def test_what_a_shortage_taught_outlives_the_stay_in_memory(tmp_path, monkeypatch):
+    from controller.generators import loading
+    from controller.generators.loading import Loan, Weights
+    from controller.generators.shelf import Shelf
+
+    loaded = []
+    monkeypatch.setattr(loading, "load_pipeline", lambda folder, weights: loaded.append(weights) or Movable())
+    shelf, weights = Shelf(), Weights(device="cuda")
+    loan, other = (Loan(tmp_path, weights, shelf) for _ in range(2))
+    assert loan().asked == [] and loan.offload("model") and loan.tile()
+    assert loan().asked == ["model", "tiles"] and loaded == [weights]
+    assert not other.offload("model") and not other.tile()  # the same weights
+    assert other.offload("sequential") and not loan.offload("model")
+    shelf.put_away_others(None)
+    loan()
+    assert loaded[1] == Weights(device="cuda", offload="sequential", vae_tiling=True)
+    assert loan.key == other.key and loan.weights == weights
+
+
+def test_on_a_cpu_there_is_nowhere_to_move_weights_to(tmp_path, monkeypatch):
+    from controller.generators import loading
+    from controller.generators.loading import Loan, Weights
+    from controller.generators.shelf import Shelf
+
+    monkeypatch.setattr(loading, "load_pipeline", lambda folder, weights: Movable())
+    loan = Loan(tmp_path, Weights(), Shelf())
+    assert not loan.offload("model") and not loan.offload("sequential") and loan().asked == []
+
+
+def test_a_view_moves_its_models_back_after_work_as_its_pipeline_does(folder):
+    from controller.generators.diffusers_inpainting import DiffusersInpainter
+
+    generator = load(folder)
+    shared = DiffusersInpainter.share(generator)
+    assert not getattr(shared.pipeline, "_all_hooks", None)
+    generator.pipeline.enable_model_cpu_offload(device="cpu")  # in place of a GPU
+    view = shared.pipeline
+    hooks = view._all_hooks
+    assert hooks and view is not generator.pipeline
+    mask = np.ones((32, 32), bool)
+    shared.inpaint([InpaintRequest(np.zeros((32, 32, 3), np.uint8), mask, "a cone", 1)])
+    # diffusers moves the models by hooks made anew after each call; a view without any moves none.
+    assert view._all_hooks and view._all_hooks is not hooks
+    assert len(generator.generate(REQUEST)) == 1
+
+
 def test_arguments_that_a_pipeline_does_not_take_are_said(folder, caplog):
     made = load(folder, max_sequence_length=77)
     assert "takes no max_sequence_length" in caplog.text
@@ -194,7 +257,7 @@ def test_the_hubs_cache_is_used_without_a_network_and_half_a_download_is_none(fo
     import huggingface_hub
 
     from controller.generators import hub
-    from controller.generators.diffusers_pipeline import name_of
+    from controller.generators.lending import name_of
 
     copy = shutil.copytree(folder, tmp_path / "snapshot")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, **options: str(copy))

@@ -7,16 +7,24 @@ import pytest
 import torch
 
 from contracts.errors import InvalidInput, ModelError
-from contracts.records import Diagnosis
+from contracts.records import Diagnosis, Finding
 from defender.answers import CLEAN_ANSWER, OPENING
 from defender.checkpoint import Checkpoint, Thresholds
+from defender.datasets import Collator, Sample
 from defender.legion_defender import LegionDefender
-from defender.model import Answers
+from defender.model import Answers, Legion
+from defender.text import Dialog
 
 pytestmark = pytest.mark.slow
 
 CONE = "<p> the red cone </p> [SEG] :"
 ANSWER = f"{OPENING} {CONE} floats in the air. {CONE} floats too."
+
+
+def finding(at, size):
+    mask = np.zeros((size, size), dtype=bool)
+    mask[at : at + 8, at : at + 8] = True
+    return Finding(mask, "the red cone", "floats in the air", "physics", 1.0)
 
 
 def make(model, dialog, **thresholds):
@@ -207,3 +215,83 @@ def test_one_picture_that_does_not_fit_is_one_clear_line(model, dialog, pictures
 
 def test_no_pictures_no_diagnoses(model, dialog):
     assert make(model, dialog).diagnose([]) == []
+
+
+def scripted_head(model, dialog, monkeypatch, answers):
+    """Let every row say its own answer, whatever the network thinks; the states stay the network's."""
+    asked = len(dialog.prompt)
+    said = [dialog.with_answer(answer).ids[asked:] for answer in answers]
+    at = iter(range(max(map(len, said))))
+
+    def head(hidden_BD):
+        step = next(at)
+        logits = torch.full((len(hidden_BD), dialog.config.language.vocab_size), -20.0)
+        for row, ids in enumerate(said):
+            # A row that has ended says anything at all, and must not be heard.
+            logits[row, ids[step] if step < len(ids) else dialog.config.tokens.seg] = 20.0
+        return logits
+
+    monkeypatch.setattr(model.lm_head, "forward", head)
+    return said
+
+
+def test_rows_that_end_at_different_steps_do_not_disturb_each_other(model, dialog, pictures, monkeypatch):
+    model.config = replace(model.config, max_new_tokens=100)
+    answers = [CLEAN_ANSWER, ANSWER, f"{OPENING} {CONE} melts."]
+    _, patches = make(model, dialog)._look(pictures[:3])
+    prompt = torch.tensor(dialog.prompt)
+    with monkeypatch.context() as patched:
+        said = scripted_head(model, dialog, patched, answers)
+        together = model.generate(patches, prompt)
+    assert len({len(ids) for ids in said}) == 3
+    assert together.ids_BS.shape == (3, max(map(len, said)))
+    assert together.owner_M.tolist() == [1, 1, 2]
+    alone = []
+    for row, answer in enumerate(answers):
+        ended = together.ids_BS[row].tolist()
+        assert tuple(ended[: len(said[row])]) == said[row]
+        assert set(ended[len(said[row]) :]) <= {dialog.config.tokens.pad}
+        with monkeypatch.context() as patched:
+            scripted_head(model, dialog, patched, [answer])
+            alone.append(model.generate(patches[row : row + 1], prompt).seg_MD)
+    assert torch.allclose(together.seg_MD, torch.cat(alone), atol=1e-5)
+
+
+def test_diagnoses_of_answers_of_different_length(model, dialog, pictures, monkeypatch):
+    model.config = replace(model.config, max_new_tokens=100)
+    defender = make(model, dialog, mask_probability=0.0)
+    answers = [CLEAN_ANSWER, ANSWER, f"{OPENING} {CONE} melts."]
+    with monkeypatch.context() as patched:
+        scripted_head(model, dialog, patched, answers)
+        monkeypatch.setattr(defender, "_branch", None)
+        together = defender.diagnose(pictures[:3])
+    assert [d.answer for d in together] == answers
+    assert [[f.explanation for f in d.findings] for d in together] == [
+        [],
+        ["floats in the air.", "floats too."],
+        ["melts."],
+    ]
+    assert [f.mask.shape for f in together[2].findings] == [pictures[2].shape[:2]]
+
+
+def test_a_tower_of_256_tokens_runs(dialog):
+    """The paper's number of image tokens: 16 x 16 patches, and another width than the released tower's."""
+    vision = replace(dialog.config.vision, image_size=64, patch_size=4, hidden_size=40)
+    config = replace(dialog.config, vision=vision)
+    assert config.image_tokens == 256
+    torch.manual_seed(0)
+    model = Legion(config).eval()
+    other = Dialog(config, dialog.tokenizer)
+    rng = np.random.default_rng(0)
+    samples = [
+        Sample(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8), (finding(0, 64),)[:n]) for n in (0, 1)
+    ]
+    samples = [replace(s, findings=tuple(replace(f, mask=f.mask[:48]) for f in s.findings)) for s in samples]
+    batch = Collator(config, other)(samples)
+    with torch.no_grad():
+        out = model(batch.inputs)
+        assert out.patches_BNP.shape == (2, 256, 40)
+        assert out.hidden_BLD.shape[1] == batch.inputs.ids_BT.shape[1] + 255
+        assert [mask.shape for mask in out.masks] == [(0, 48, 64), (1, 48, 64)]
+        assert torch.isfinite(model.loss(batch.inputs, batch.targets, out).loss)
+    assert len(make(model, other).diagnose([sample.image for sample in samples])) == 2

@@ -126,5 +126,5 @@ def test_tiles_wrap_the_defender_and_options_change_it(assemble, profile_file, m
     monkeypatch.setattr(assemble.LegionDefender, "load", load_defender)
     changes = {"tiles": 2, "tile_confidence": 0.4, "dtype": "bfloat16", "device": "cuda:1", "batch_size": 3}
     tiled = assemble.defender(str(profile_file), **changes)
-    assert (tiled.inner, tiled.tiling.zoom, tiled.tiling.min_confidence) == (loaded, 2, 0.4)
+    assert (tiled.inner._tool(), tiled.tiling.zoom, tiled.tiling.min_confidence) == (loaded, 2, 0.4)
     assert seen == {"device": "cuda:1", "dtype": "bfloat16", "batch_size": 3, "four_bit": False}
