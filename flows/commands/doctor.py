@@ -27,13 +27,13 @@ def doctor(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     for name in arguments.profile or []:
         load_profile(name)  # a name that is wrong is the person's error, and said first
     with waiting("looking around"):
-        from flows import health
+        from flows.health import examining
 
-        found = health.examine(arguments.profile or available_profiles())
+        found = examining.examine(arguments.profile or available_profiles())
     if arguments.json:
         print(json.dumps(found, ensure_ascii=False))
         return 0
-    for title, lines in health.lines(found):
+    for title, lines in examining.lines(found):
         print(title)
         for line in lines:
             print(f"  {line}")

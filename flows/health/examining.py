@@ -1,4 +1,4 @@
-"""What `legion doctor` finds. Each part is looked at by itself: one that fails becomes a line, no end."""
+"""Everything that `legion doctor` looks at, each by itself: one that fails becomes a line, no end."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from contracts.hub import hub_name
-from controller.checkpoints import how_to_get
+from flows.health import services, weights
 from flows.profiles.loading import Profile, load_profile, user_profiles
 from servers.client import Server, ServerSettings
 
@@ -23,20 +22,14 @@ OPTIONAL = {
     "peft": "pip install 'legion-studio[peft]' (LoRA adapters)",
     "bitsandbytes": "pip install 'legion-studio[4bit]' (quantized loading)",
     "xllamacpp": "pip install 'legion-studio[local-llm]' (a language model in this process)",
+    "prefect-dask": "pip install 'legion-studio[dask]' (a benchmark spread by Dask)",
+    "prefect-ray": "pip install 'legion-studio[ray]' (a benchmark spread by Ray)",
+    "psycopg": "pip install 'legion-studio[postgres]' (a database for several machines)",
+    "s3fs": "pip install 'legion-studio[s3]' (pictures in an object store)",
+    "tensorboard": "pip install 'legion-studio[tensorboard]' (curves of a training)",
 }
 PATIENCE = 3.0
 """Seconds for a server to answer."""
-
-GET = {
-    "models/legion": "legion weights import LEGION-8B models/legion --clip openai/clip-vit-large-patch14-336",
-    "models/hpsv2": "hf download xswu/HPSv2 HPS_v2.1_compressed.pt --local-dir models/hpsv2",
-    "models/imagereward": "hf download THUDM/ImageReward ImageReward.pt med_config.json "
-    "--local-dir models/imagereward && hf download google-bert/bert-base-uncased vocab.txt "
-    "--local-dir models/imagereward",
-    "models/pickscore": "hf download yuvalkirstain/PickScore_v1 --local-dir models/pickscore",
-    "tabletop/weights": "make train-tabletop",
-}
-"""How to get what the bundled profiles name by path; the keys are parts of those paths."""
 
 
 def examine(names: Sequence[str]) -> dict[str, Any]:
@@ -44,6 +37,7 @@ def examine(names: Sequence[str]) -> dict[str, Any]:
     return {
         "machine": _careful(_machine, {}),
         "packages": {name: _version(name) for name in (*PACKAGES, *OPTIONAL)},
+        "services": _careful(services.examine, {}),
         "profiles": [_careful(lambda name=name: _profile(name), {"name": name}) for name in names],  # type: ignore[misc]
         "own_profiles": str(user_profiles()),
     }
@@ -53,7 +47,7 @@ def lines(found: dict[str, Any]) -> list[tuple[str, list[str]]]:
     """What is printed: titles, and the lines below each."""
     machine = [f"{key.replace('_', ' ')}: {value}" for key, value in found["machine"].items()]
     packages = [_package_line(name, version) for name, version in found["packages"].items()]
-    said = [("machine", machine), ("packages", packages)]
+    said = [("machine", machine), ("packages", packages), ("services", _service_lines(found["services"]))]
     for profile in found["profiles"]:
         said.append((f"profile {profile['name']}", _profile_lines(profile)))
     parts = [part for profile in found["profiles"] for part in profile.get("parts", [])]
@@ -66,10 +60,18 @@ def _profile_lines(profile: dict[str, Any]) -> list[str]:
         return [f"cannot be looked at: {profile['problem']}"]
     said = []
     for part in profile["parts"]:
-        said.append(f"{part['part']}: {part['path']}: {'here' if part['here'] else 'missing'}")
+        state = "here" if part["here"] else f"missing: {part['lacks']}"
+        said.append(f"{part['part']}: {part['path']}: {state}")
     for server in profile["servers"]:
         said.append(f"{server['part']}: {server['server']}: {server['state']}")
     return said
+
+
+def _service_lines(found: Any) -> list[str]:
+    if isinstance(found, dict):
+        return [f"cannot be looked at: {found['problem']}"]
+    rows = [(row["service"], row["place"], row["state"]) for row in found]
+    return [": ".join(word for word in row if word) for row in rows]
 
 
 def _package_line(name: str, version: str | None) -> str:
@@ -116,43 +118,7 @@ def _version(package: str) -> str | None:
 
 def _profile(name: str) -> dict[str, Any]:
     profile = load_profile(name)
-    return {"name": profile.name, "parts": _parts(profile), "servers": _servers(profile)}
-
-
-def _parts(profile: Profile) -> list[dict[str, Any]]:
-    """All weights that a profile names, and whether they are here."""
-    scorers = (profile.selection_scorer, *profile.reporting_scorers)
-    named = [
-        ("generator", profile.generator.path, profile.generator.variant),
-        ("inpainter", profile.inpainting.path, profile.inpainting.variant),
-        ("defender", profile.defender.path, ""),
-        *((f"scorer {scorer.name}", scorer.path, "") for scorer in scorers),
-        *((f"LoRA {number}", lora.path, "") for number, lora in enumerate(profile.generator.loras, start=1)),
-        ("language model", profile.modifier.gguf or "", ""),
-    ]
-    return [_part(part, path, variant) for part, path, variant in named if path]
-
-
-def _part(part: str, path: str, variant: str) -> dict[str, Any]:
-    if hub_name(path):
-        return {"part": part, "path": path, "here": _on_this_machine(path), "get": how_to_get(path, variant)}
-    get = next(
-        (how for place, how in GET.items() if place in Path(path).as_posix()),
-        f"put the weights there: {path}",
-    )
-    return {"part": part, "path": path, "here": _filled(Path(path)), "get": get}
-
-
-def _on_this_machine(name: str) -> bool:
-    """Is a pipeline of that name in the hub's cache?"""
-    from flows.assemble import on_this_machine
-
-    return on_this_machine(name)
-
-
-def _filled(path: Path) -> bool:
-    """A file, or a folder with something in it."""
-    return path.is_file() or (path.is_dir() and any(path.iterdir()))
+    return {"name": profile.name, "parts": weights.examine(profile), "servers": _servers(profile)}
 
 
 def _servers(profile: Profile) -> list[dict[str, str]]:
