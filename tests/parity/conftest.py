@@ -1,11 +1,12 @@
 """Where the parity numbers are read from, and the tiny network they belong to.
 
 The numbers were made by running the original code (see fixtures/README.md). `LEGION_FIXTURES` names another
-folder of the same layout.
+folder of the same layout, so what a test needs to know of a file it reads off that file.
 """
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,16 @@ def tiny_config(folder):
         loss=LossWeights(weights["ce"], weights["bce"], weights["dice"]),
         detection_hidden_size=2 * clip["hidden_size"],
     )
+
+
+@pytest.fixture(scope="session")
+def sizes():
+    """Heights and widths that a tensor's name tells: `masks_1024x683_to_61x41` -> ((1024, 683), (61, 41))."""
+
+    def read(name):
+        return tuple((int(a), int(b)) for a, b in re.findall(r"(\d+)x(\d+)", name))
+
+    return read
 
 
 @pytest.fixture

@@ -1,15 +1,18 @@
 """The network reproduces numbers made by running the original code, stage by stage."""
 
+import json
+
 import pytest
 import torch
 
+from defender.config import IMAGE_ID
 from defender.losses import bce_sum, dice_sum, mask_losses
 from defender.model import Inputs, Targets, seg_predictors
 
 pytestmark = pytest.mark.slow
 
 
-def test_sam_parts(tiny, numbers, close):
+def test_sam_parts(tiny, numbers, close, sizes):
     data, sam = numbers("sam_tiny_parts"), tiny.model.grounding_encoder
     embedding = tiny.survey(data["image"])
     close(embedding, data["image_embedding"])
@@ -18,7 +21,10 @@ def test_sam_parts(tiny, numbers, close):
     low_res, quality = tiny.decode_masks(embedding, prompts, torch.zeros(len(prompts), dtype=torch.long))
     close(low_res, data["text_low_res"])
     close(quality, data["text_iou"])
-    close(tiny.full_size(low_res, (96, 128), (75, 100))[:, None], data["text_masks_96x128_to_75x100"])
+    full = [name for name in data if name.startswith("text_masks_")]
+    assert full
+    for name in full:
+        close(tiny.full_size(low_res, *sizes(name))[:, None], data[name])
     for name, prompt in {
         "pb": {"points": (data["points"], data["point_labels"]), "boxes": data["boxes"], "masks": None},
         "mask": {"points": None, "boxes": data["boxes"], "masks": data["mask_input"]},
@@ -36,10 +42,11 @@ def test_sam_parts(tiny, numbers, close):
 def test_masks_of_a_batch_equal_masks_one_by_one(tiny, numbers, close):
     data = numbers("legion_tiny_train")
     embedding = data["sam_image_embeddings"]
-    prompts = torch.cat([data["seg_embeds_0"], data["seg_embeds_1"]])
-    together, _ = tiny.decode_masks(embedding, prompts, torch.tensor([0, 0, 1]))
-    for image, rows in ((0, slice(0, 2)), (1, slice(2, 3))):
-        sparse = prompts[rows][:, None]
+    prompts = per_picture(data, "seg_embeds")
+    owner = owners(prompts)
+    together, _ = tiny.decode_masks(embedding, torch.cat(prompts), owner)
+    for image, own in enumerate(prompts):
+        rows, sparse = owner == image, own[:, None]
         dense = data["dense_prompt"][:1].expand(len(sparse), -1, -1, -1)
         alone, _ = tiny.model.grounding_encoder.mask_decoder(
             embedding[image : image + 1], tiny.dense_positions(), sparse, dense, False
@@ -47,7 +54,7 @@ def test_masks_of_a_batch_equal_masks_one_by_one(tiny, numbers, close):
         close(together[rows], alone, 1e-5)
 
 
-def test_postprocessing_at_1024(tiny_config, numbers, close):
+def test_postprocessing_at_1024(tiny_config, numbers, close, sizes):
     from dataclasses import replace
     from types import SimpleNamespace
 
@@ -55,11 +62,10 @@ def test_postprocessing_at_1024(tiny_config, numbers, close):
 
     data = numbers("sam_postprocess_1024")
     stand_in = SimpleNamespace(config=replace(tiny_config, sam=replace(tiny_config.sam, image_size=1024)))
-    for name, resized, original in (
-        ("masks_1024x683_to_61x41", (1024, 683), (61, 41)),
-        ("masks_768x1024_to_90x120", (768, 1024), (90, 120)),
-    ):
-        masks = Legion.full_size(stand_in, data["low_res_f16"], resized, original)
+    names = [name for name in data if name.startswith("masks_")]
+    assert len(names) > 1
+    for name in names:
+        masks = Legion.full_size(stand_in, data["low_res_f16"], *sizes(name))
         close(masks[:, None], data[name])
 
 
@@ -79,21 +85,42 @@ def test_mask_losses_and_their_gradients(numbers, close, case):
         close(logits.grad, data[f"{case}.{name}_grad"])
 
 
-def test_mask_losses_of_a_batch(numbers, close):
-    data = numbers("losses")
+def test_mask_losses_of_a_batch(numbers, close, tiny_config):
+    data, weights = numbers("losses"), tiny_config.loss
     surplus = torch.cat([data["a.gt"], torch.ones_like(data["a.gt"][:1])])
     empty = data["a.pred"][:0]
     bce, dice = mask_losses([data["a.pred"], empty, data["b.pred"]], [surplus, empty, data["b.gt"]])
-    close(0.4 * bce[None], data["combined.mask_bce_loss"])
-    close(0.2 * dice[None], data["combined.mask_dice_loss"])
-    close(1.25 + 0.4 * bce[None] + 0.2 * dice[None], data["combined.loss"])
+    close(weights.ce * data["combined.ce_in"], data["combined.ce_loss"])
+    close(weights.bce * bce[None], data["combined.mask_bce_loss"])
+    close(weights.dice * dice[None], data["combined.mask_dice_loss"])
+    masks = weights.bce * bce[None] + weights.dice * dice[None]
+    close(masks, data["combined.mask_loss"])
+    close(weights.ce * data["combined.ce_in"] + masks, data["combined.loss"])
     with pytest.raises(ValueError, match="3 predicted masks"):
         mask_losses([data["a.pred"]], [data["a.gt"][:1]])
 
 
-def test_seg_positions(numbers):
+def test_seg_positions(numbers, tiny_config):
     data = numbers("seg_mask")
-    assert torch.equal(seg_predictors(data["input_ids"], 125, 576), data["mask"])
+    mask = seg_predictors(data["input_ids"], tiny_config.tokens.seg, tiny_config.image_tokens)
+    assert torch.equal(mask, data["mask"])
+    assert torch.equal(mask.nonzero(), data["positions"])
+
+
+def test_sizes_that_follow_from_others(folder, tiny_config):
+    told = json.loads((folder / "legion_tiny_config.json").read_text())
+    assert tiny_config.image_tokens == told["num_image_tokens"] == told["seg_pad"] + 1
+    assert told["image_token_index"] == IMAGE_ID
+
+
+def per_picture(data, name):
+    """The tensors `name`_0, `name`_1, ... of the pictures of a batch."""
+    return [data[f"{name}_{i}"] for i in range(len(data["input_ids"]))]
+
+
+def owners(parts):
+    """Whose picture each row of `parts` belongs to."""
+    return torch.cat([torch.full((len(part),), i) for i, part in enumerate(parts)])
 
 
 def batch_of(data):
@@ -122,16 +149,17 @@ def test_training_forward_losses_and_gradients(tiny, numbers, close):
     out = tiny(inputs)
     close(out.hidden_BLD, data["last_hidden"])
     logits = tiny.lm_head(out.hidden_BLD)
-    close(logits[:, 582:], data["logits_text_tail"])
+    close(logits[:, -data["logits_text_tail"].shape[1] :], data["logits_text_tail"])
     close(logits.logsumexp(-1), data["logits_logsumexp"])
-    close(out.seg_MD, torch.cat([data["seg_hidden_0"], data["seg_hidden_1"]]))
-    close(out.prompts_MC, torch.cat([data["seg_embeds_0"], data["seg_embeds_1"]]))
+    close(out.seg_MD, torch.cat(per_picture(data, "seg_hidden")))
+    close(out.prompts_MC, torch.cat(per_picture(data, "seg_embeds")))
+    assert torch.equal(out.owner_M, owners(per_picture(data, "seg_embeds")))
     close(out.sam_BCgg, data["sam_image_embeddings"])
-    close(out.low_res_M1gg, torch.cat([data["low_res_masks_0"], data["low_res_masks_1"]]))
-    for i in range(2):
-        close(out.masks[i], data[f"pred_masks_{i}"])
+    close(out.low_res_M1gg, torch.cat(per_picture(data, "low_res_masks")))
+    for ours, theirs in zip(out.masks, per_picture(data, "pred_masks"), strict=True):
+        close(ours, theirs)
 
-    losses = tiny.loss(inputs, Targets(data["labels"], (data["gt_masks_0"], data["gt_masks_1"])))
+    losses = tiny.loss(inputs, Targets(data["labels"], tuple(per_picture(data, "gt_masks"))))
     for name, value in losses._asdict().items():
         close(value[None], data[f"loss.{name}"])
     losses.loss.backward()
@@ -152,7 +180,7 @@ def test_greedy_generation_with_cache(tiny, numbers, close):
         tiny.lm_head.weight.copy_(data["lm_head_override"])
     prompt, expected = data["prompt_ids"][0], data["output_ids"][0]
     _, patches = tiny.look(data["clip_pixel_values"])
-    answers = tiny.generate(patches, prompt, max_new_tokens=24)
+    answers = tiny.generate(patches, prompt, max_new_tokens=len(expected) - len(prompt))
     assert answers.ids_BS[0].tolist() == expected[len(prompt) :].tolist()
     close(answers.seg_MD, data["seg_hidden"])
     masks, _ = tiny.decode_masks(

@@ -1,5 +1,7 @@
 """Both encoders' inputs equal what the original preprocessing produced."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -8,24 +10,39 @@ from PIL import Image
 from defender.preprocess import LONGEST, clip_pixels, sam_pixels, sam_size
 
 
-@pytest.mark.parametrize("name", ["tall", "wide"])
-def test_clip_and_sam_pixels(numbers, close, name):
+def side_of(data, name, pattern):
+    """The number in the names of a picture's tensors that fit a pattern, and the tensor's name."""
+    found = [(int(m[1]), n) for n in data if (m := re.fullmatch(rf"{re.escape(name)}\.{pattern}", n))]
+    assert found, pattern
+    return found
+
+
+def test_clip_and_sam_pixels(numbers, close):
     data = numbers("preprocess")
-    image = data[f"{name}.u8"].numpy()
-    height, width = image.shape[:2]
-    for side in (1024, 512):
-        assert list(sam_size(height, width, side)) == data[f"{name}.resize{side}_hw"].tolist()
-    small, size = sam_pixels(image, 128, 128)
-    close(small, data[f"{name}.sam128"])
-    assert list(size) == list(data[f"{name}.resize128_u8"].shape[:2])
-    expected = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
-    assert torch.equal(torch.from_numpy(expected), data[f"{name}.resize128_u8"])
-    large, _ = sam_pixels(image, 1024, 1024)
-    close(large[:, ::8, ::8], data[f"{name}.sam1024_sub8"])
-    assert large.double().sum().item() == pytest.approx(data[f"{name}.sam1024_sum"].item(), rel=1e-5)
-    clip = clip_pixels(image, 336)
-    close(clip[:, ::3, ::3], data[f"{name}.clip336"])
-    assert clip.double().sum().item() == pytest.approx(data[f"{name}.clip336_sum"].item(), rel=1e-5)
+    names = [name.removesuffix(".u8") for name in data if name.endswith(".u8")]
+    assert len(names) > 1
+    for name in names:
+        image = data[f"{name}.u8"].numpy()
+        height, width = image.shape[:2]
+        for side, tensor in side_of(data, name, r"resize(\d+)_hw"):
+            assert list(sam_size(height, width, side)) == data[tensor].tolist()
+        for side, tensor in side_of(data, name, r"sam(\d+)"):
+            pixels, size = sam_pixels(image, side, side)
+            close(pixels, data[tensor])
+            resized = data[f"{name}.resize{side}_u8"]
+            assert list(size) == list(resized.shape[:2])
+            expected = np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+            assert torch.equal(torch.from_numpy(expected), resized)
+        for side, tensor in side_of(data, name, r"sam(\d+)_sub8"):
+            pixels, _ = sam_pixels(image, side, side)
+            close(pixels[:, ::8, ::8], data[tensor])
+            total = data[f"{name}.sam{side}_sum"].item()
+            assert pixels.double().sum().item() == pytest.approx(total, rel=1e-5)
+        for side, tensor in side_of(data, name, r"clip(\d+)"):
+            pixels = clip_pixels(image, side)
+            close(pixels[:, ::3, ::3], data[tensor])
+            total = data[f"{name}.clip{side}_sum"].item()
+            assert pixels.double().sum().item() == pytest.approx(total, rel=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(60, 60 * LONGEST), (60 * LONGEST, 60)])
