@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from contracts.errors import ModelError
 from contracts.protocols import Defender
 from defender.evaluation import detection, explanation, guidance, localization, robustness
 from defender.evaluation.figures import Figure, Row
@@ -73,8 +74,9 @@ def rows_of(
     """Rows of the pictures at `indices`, AT_ONCE at a time; those that are `done` already are not repeated.
 
     Every index gives exactly one row: what was measured, or {"error": reason} where the picture cannot be
-    read, or {"left_out": true} where it has nothing to measure. What is looked at together depends on
-    `indices` alone, so a run that was interrupted gives the same rows as one that was not.
+    read or the defender fails on it, or {"left_out": true} where it has nothing to measure. What is looked
+    at together depends on `indices` alone, so a run that was interrupted gives the same rows as one that was
+    not.
     """
     for start in range(0, len(indices), AT_ONCE):
         together = indices[start : start + AT_ONCE]
@@ -82,8 +84,22 @@ def rows_of(
             continue
         read_ones = [read(source, index) for index in together]
         pictures = [p for p in read_ones if isinstance(p, Picture) and task.wanted(p)]
-        rows = {row["index"]: row for row in (task.look(defender, pictures) if pictures else ())}
+        rows = {row["index"]: row for row in _look(task, defender, pictures)}
         yield [rows.get(p.index) or _without_figures(p) for p in read_ones]
+
+
+def _look(task: Task, defender: Defender, pictures: Sequence[Picture]) -> list[Row]:
+    """Rows of some pictures; where the defender fails they are tried one by one, so one costs no others."""
+    if not pictures:
+        return []
+    try:
+        return list(task.look(defender, pictures))
+    except ModelError as error:
+        if len(pictures) == 1:
+            (picture,) = pictures
+            reason = f"{picture.name}: {' '.join(str(error).split())}"
+            return [_without_figures(Unreadable(picture.index, picture.name, reason))]
+        return [row for picture in pictures for row in _look(task, defender, [picture])]
 
 
 def measured(rows: Sequence[Row]) -> list[Row]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import flows
-from contracts.errors import CheckpointError
+from contracts.errors import CheckpointError, ModelError
 from contracts.records import Diagnosis, Finding
 from defender.checkpoint import Thresholds, save_thresholds
 from defender.datasets import Sample
@@ -296,3 +296,22 @@ def test_options_of_the_defender_reach_it(defender, scars, capsys, monkeypatch) 
     assert asked.pop() == {**given, "tiles": 2, "tile_confidence": 0.5}
     assert main(["calibrate", scars, "--format", "synthscars", "--checkpoint", "x", *options]) in (0, 1)
     assert main(["evaluate", "detection", scars, "--format", "synthscars", "--tiles"]) == 1
+
+
+def test_a_picture_on_which_the_defender_fails_costs_no_others(defender, scars, capsys, monkeypatch) -> None:
+    usual, seen = defender.diagnose, []
+
+    def diagnose(images):
+        seen.append(len(images))
+        if any(image[0, 0, 0] == 7 for image in images):
+            raise ModelError("it failed\nbadly")
+        return usual(images)
+
+    from PIL import Image
+
+    Image.new("RGB", (20, 20), (7, 7, 7)).save(f"{scars}/test/images/000003.png")
+    monkeypatch.setattr(defender, "diagnose", diagnose)
+    result = run_json(capsys, "evaluate", "localization", scars, "--format", "synthscars")
+    assert result["unreadable"] == [{"picture": "000003", "reason": "000003: it failed badly"}]
+    assert sum(seen) - 16 - 1 == 40 - 1
+    assert values(result)["mIoU"] == 1.0
