@@ -11,7 +11,7 @@ import pytest
 import red_squares
 from api_samples import PROMPT, Gate, client_of, ended, make_service, pixels, png, until
 
-from contracts.errors import ModelError, RemoteError
+from contracts.errors import ModelError, RemoteError, StorageUnavailable
 from flows.api import runner
 from flows.api.queue import SubmissionQueue
 from memory_bank import open_memory_bank
@@ -160,9 +160,10 @@ def test_an_unexpected_error_keeps_its_secrets(client, tools, monkeypatch) -> No
     assert "RuntimeError" in failed["error"] and "secret" not in failed["error"]
 
 
-def test_a_server_that_fails_is_asked_again(client, tools, monkeypatch) -> None:
+@pytest.mark.parametrize("error", [RemoteError("busy"), StorageUnavailable("away")], ids=repr)
+def test_a_server_that_fails_is_asked_again(client, tools, monkeypatch, error) -> None:
     monkeypatch.setattr(runner, "RETRY_SECONDS", (0.0, 0.0))
-    paint, failures = tools.generator.generate, [RemoteError("busy"), RemoteError("busy")]
+    paint, failures = tools.generator.generate, [error, error]
 
     def sometimes(requests):
         if failures:
