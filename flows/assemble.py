@@ -236,7 +236,8 @@ def _generator(profile: Profile, exact: bool | None = None) -> Generator:
     sampling: dict[str, Any] = {"steps": section.steps, "guidance_scale": section.guidance_scale}
     if exact is not None:
         sampling["exact"] = exact
-    return DiffusersGenerator.load(_painter_path(section.path, "generator"), **_painting(profile), **sampling)
+    options = {**_painting(profile), **sampling}
+    return DiffusersGenerator.load(_painter_path(section.path, "generator"), **options)
 
 
 def _inpainter(
@@ -256,8 +257,8 @@ def _inpainter(
         generator = _generator(profile)
         assert isinstance(generator, DiffusersGenerator)
         return DiffusersInpainter.share(generator, batch_size=profile.generator.batch_size, **sampling)
-    options = {**_painting(profile), "loras": (), "variant": section.variant}
-    return DiffusersInpainter.load(_painter_path(section.path, "inpainter"), **options, **sampling)
+    options = {**_painting(profile), "loras": (), "variant": section.variant, **sampling}
+    return DiffusersInpainter.load(_painter_path(section.path, "inpainter"), **options)
 
 
 def _painting(profile: Profile) -> dict[str, Any]:

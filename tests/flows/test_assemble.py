@@ -106,6 +106,16 @@ def test_a_profile_says_whether_pictures_and_regions_are_painted_in_batches(
     assert [tool.batching.most for tool in tools] == [1 if exact else 16 for exact in expected]
 
 
+def test_an_inpainter_of_its_own_is_asked_in_the_same_way(assemble, tmp_path) -> None:
+    text = (BUNDLED / "tabletop.toml").read_text(encoding="utf-8")
+    weights = Path("tabletop/weights").resolve()
+    text = text.replace('"tabletop/weights', f'"{weights}')
+    text = text.replace("candidates = 4", f'candidates = 4\npath = "{weights / "generator"}"\nexact = false')
+    (tmp_path / "mine.toml").write_text(text)
+    asked = [assemble.inpainter(str(tmp_path / "mine.toml"), exact) for exact in (None, True)]
+    assert [tool.describe()["exact"] for tool in asked] == [False, True]
+
+
 @pytest.mark.parametrize("part", ["generator", "defender"])
 def test_missing_weights_are_named(assemble, profile_file, part) -> None:
     (profile_file.parent / "tabletop" / "weights" / part).rmdir()
