@@ -152,7 +152,7 @@ class Holding(Reading):
         )
         # A beat that fails is made up for by the next; a lease that is lost shows at the next commit.
         with contextlib.suppress(MemoryBankError):
-            self._database.write(lambda session: session.execute(renewal) and None)
+            self._database.write_soon(lambda session: session.execute(renewal) and None)
 
 
 def _check_same(run: RunRow, values: Mapping[str, Any], may_change: bool) -> bool:

@@ -138,7 +138,7 @@ def _with_words_server(statement: Select[Any], wanted: RunFilter) -> Select[Any]
     statement = statement.where(_holds(wanted.text))
     if len(wanted.text) < SHORTEST_WORD:
         return statement
-    words = literal_column("legion_trigrams(runs.prompt || chr(10) || runs.run_id)")
+    words: ColumnElement[Any] = literal_column("legion_trigrams(runs.prompt || chr(10) || runs.run_id)")
     return statement.where(words.bool_op("@>")(func.legion_trigrams(wanted.text)))
 
 

