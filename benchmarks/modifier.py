@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -25,7 +26,10 @@ from flows.profiles.language import LanguageModelSection, ModifierProfile
 from prompts import load_lexicon
 from servers.chat import Chat
 
-WORLD: tuple[tuple[str, Category, str, str], ...] = (
+Case: TypeAlias = tuple[str, Category, str, str]
+"""A prompt, and a finding in its picture: category, phrase, explanation."""
+
+WORLD: tuple[Case, ...] = (
     ("a cat on a sofa", "structure", "the cat", "the cat has five legs"),
     (
         "a portrait of an old fisherman",
@@ -64,7 +68,7 @@ WORLD: tuple[tuple[str, Category, str, str], ...] = (
         "the fur is a blurry patch without single hairs",
     ),
 )
-TABLE: tuple[tuple[str, Category, str, str], ...] = (
+TABLE: tuple[Case, ...] = (
     (
         "a red cone on a wooden table",
         "physics",
@@ -119,13 +123,31 @@ def main() -> None:
         print(row, flush=True)
     gain = [b - a for a, b in zip(results[False].passed, results[True].passed, strict=True)]
     print(f"gain by examples: {bootstrap(gain).points()}")
+    print(f"the better: examples = {str(better(results)).lower()}")
 
 
-def measure(chat: Chat, examples: bool, tries: int, show: bool = False) -> Figures:
+def better(results: Mapping[bool, Figures]) -> bool:
+    """Whether to show examples: more passes within the tries, then more at once, then less time."""
+
+    def worth(shown: bool) -> tuple[float, float, float]:
+        figures = results[shown]
+        return sum(figures.passed), sum(figures.first), -figures.seconds
+
+    return worth(True) >= worth(False)
+
+
+def measure(
+    chat: Chat,
+    examples: bool,
+    tries: int,
+    show: bool = False,
+    world: Sequence[Case] = WORLD,
+    table: Sequence[Case] = TABLE,
+) -> Figures:
     """Ask for one revision per case, one after the other."""
     made: list[Revision] = []
     began = time.perf_counter()
-    for lexicon, cases in (("general", WORLD), ("tabletop", TABLE)):
+    for lexicon, cases in (("general", world), ("tabletop", table)):
         rules = RuleBasedModifier(load_lexicon(lexicon))
         modifier = LanguageModelModifier(
             chat, rules, RevisionSettings(tries=tries, examples=examples, concurrency=1)
