@@ -89,11 +89,17 @@ def _diagnose_many(paths: Sequence[Path], arguments: argparse.Namespace) -> int:
     failures: list[Failed] = []
     with counting("looking at the pictures", len(paths)) as advance:
         for result in examine(defender, paths, _batch_size(arguments)):
-            overview.add(result)
+            try:
+                if not isinstance(result, Failed):
+                    done = write_diagnosis(result.image, result.diagnosis, folder, stems[result.path])
+                overview.add(result)
+            except (MemoryError, ValueError, OverflowError) as error:  # of a picture of absurd shape
+                reason = f"image {result.path} cannot be drawn ({type(error).__name__}): use a smaller copy"
+                result = Failed(result.path, reason)
+                overview.add(result)
             if isinstance(result, Failed):
                 failures.append(result)
             else:
-                done = write_diagnosis(result.image, result.diagnosis, folder, stems[result.path])
                 written.append({"image": str(result.path), **done})
                 rows.append(row(result))
             advance()
