@@ -24,6 +24,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from benchmarks.bench import WEIGHTS, Bench, Judged, Row, arguments, bundled_tools, fewer, show
 from contracts.intervals import bootstrap, ratio, resample
 from contracts.records import CATEGORIES
+from flows import assemble
 from tabletop import autoencoder, captions, data, judge, preference
 from tabletop.geometry import GeometryCheck
 
@@ -84,7 +85,8 @@ def defender_row(bench: Bench, pictures: NDArray[np.uint8]) -> Row:
     """How often the defender finds something exactly where the judge is sure that there is something."""
     surest = bench.flaw_probability(pictures)
     sure = np.abs(surest - 0.5) > SURE - 0.5
-    diagnoses = bench.tools.defender.diagnose(list(pictures[sure]))
+    # The loop's defender names artifacts from a lower probability on; this is about `legion diagnose`.
+    diagnoses = assemble.defender("tabletop").diagnose(list(pictures[sure]))
     found = np.array([bool(diagnosis.findings) for diagnosis in diagnoses])
     claim = f"defender agrees with the judge where that is sure ({sure.sum()} of {len(sure)} pictures)"
     return Row(claim, ">= 90 %", bootstrap(found == (surest[sure] > 0.5)))

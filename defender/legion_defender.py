@@ -104,6 +104,10 @@ class LegionDefender:
         """The same network under other thresholds."""
         return LegionDefender(Checkpoint(self.model, self.dialog, thresholds, self.digest), self.batch_size)
 
+    def at(self, **limits: float) -> LegionDefender:
+        """The same network, these of its thresholds changed."""
+        return self.with_thresholds(replace(self.thresholds, **limits))
+
     @property
     def alarm(self) -> Alarm:
         """The threshold that `inclinations` are compared with."""

@@ -59,7 +59,8 @@ def regeneration_tools(profile_name: str, **painter: object) -> RegenerationTool
     generator. Raises InvalidInput and CheckpointError."""
     profile = _profile(profile_name, painter)
     generator = _generator(profile)
-    return RegenerationTools(generator=generator, **_around(generator, profile_name, profile))
+    around = _around(generator, profile_name, profile, profile.looking)
+    return RegenerationTools(generator=generator, **around)
 
 
 def with_modifier(
@@ -71,7 +72,7 @@ def with_modifier(
     return replace(tools, modifier=_modifier(section, tools.generator))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def defender(profile_name: str, **changes: object) -> Defender:
     """The defender alone, for those who only want a diagnosis; `changes` are values of its section of the
     profile. Raises InvalidInput and CheckpointError.
@@ -158,7 +159,13 @@ def legion(profile_name: str, **changes: object) -> LegionDefender:
 def _legion(section: DefenderProfile, profile: Profile) -> ShelvedDefender:
     """LEGION from the shelf. Raises CheckpointError."""
     key = ("defender", section.path, section.device or profile.device, section.dtype, section.four_bit)
-    return ShelvedDefender(SHELF, (*key, section.batch_size), lambda: _load_legion(section, profile))
+    limit = section.artifact_probability
+    return ShelvedDefender(
+        SHELF,
+        (*key, section.batch_size),
+        lambda: _load_legion(section, profile),
+        lambda legion: legion if limit is None else legion.at(artifact_probability=limit),
+    )
 
 
 def _load_legion(section: DefenderProfile, profile: Profile) -> LegionDefender:
@@ -206,17 +213,19 @@ def inpainting_tools(
     as for `regeneration_tools`. Raises InvalidInput and CheckpointError."""
     profile = _profile(profile_name, painter)
     inpainter = _inpainter(profile, steps, guidance_scale)
-    around = _around(inpainter, profile_name, profile)
+    around = _around(inpainter, profile_name, profile, {})
     limits = profile.inpainting.gate.model_dump()
     gate = MeasuredGate(RegionGateSettings(around["selection_scorer"].name, **limits))
     return InpaintingTools(inpainter=inpainter, gate=gate, **around)
 
 
-def _around(painter: Generator | Inpainter, profile_name: str, profile: Profile) -> dict[str, Any]:
-    """The parts that both loops have, for that painter."""
+def _around(
+    painter: Generator | Inpainter, profile_name: str, profile: Profile, looking: Mapping[str, object]
+) -> dict[str, Any]:
+    """The parts that both loops have, for that painter; `looking` is changed about the defender."""
     selection, *reporting = scorers(profile_name)
     return {
-        "defender": defender(profile_name),
+        "defender": defender(profile_name, **looking),
         "selection_scorer": selection,
         "reporting_scorers": tuple(reporting),
         "modifier": _modifier(profile.modifier, painter),

@@ -83,7 +83,10 @@ def gather_tiled(defender: TiledDefender, pictures: Sequence[Picture]) -> Eviden
     Pictures that are too small to be cut say nothing of tiles, and are left out.
     """
     eager = TiledDefender(defender.inner, replace(defender.tiling, min_confidence=0.0))
-    cut = [picture for picture in pictures if plan(*picture.sample.image.shape[:2], eager.tiling)]
+    sizes = [picture.sample.image.shape for picture in pictures]
+    cut = [
+        p for p, (height, width, _) in zip(pictures, sizes, strict=True) if plan(height, width, eager.tiling)
+    ]
     sure = np.array([surest(d) for d in eager.diagnose([p.sample.image for p in cut])], float)
     clean = np.array([picture.clean for picture in cut], bool)
     flawed = np.array([bool(picture.sample.findings) for picture in cut], bool)

@@ -123,7 +123,7 @@ def suffix(box: Toolbox, cases: Sequence[Case]) -> list[Trail]:
 
 @arm("regeneration", "LEGION's loop: findings revise the prompt", LOOPING)
 def regeneration(box: Toolbox, cases: Sequence[Case]) -> list[Trail]:
-    runs = _regenerated(box, "regeneration", cases, box.budget, box.defender)
+    runs = _regenerated(box, "regeneration", cases, box.budget, box.regeneration_defender)
     return [of_rounds(run) for run in runs]
 
 
@@ -139,7 +139,7 @@ def inpainting(box: Toolbox, cases: Sequence[Case]) -> list[Trail]:
     least_budget=2,
 )
 def regeneration_inpainting(box: Toolbox, cases: Sequence[Case]) -> list[Trail]:
-    first = _regenerated(box, "regeneration", cases, box.budget - 1, box.defender)
+    first = _regenerated(box, "regeneration", cases, box.budget - 1, box.regeneration_defender)
     return _repaired_after(box, "regeneration-inpainting", cases, first, _repair_tools(box))
 
 

@@ -111,9 +111,18 @@ class Toolbox:
     @cached_property
     def defender(self) -> Defender:
         """Looks at a picture once."""
+        return self._looking({})
+
+    @cached_property
+    def regeneration_defender(self) -> Defender:
+        """The same network, as the regeneration loop looks."""
+        changes = self.profile.looking
+        return self._looking(changes) if changes else self.defender
+
+    def _looking(self, changes: Mapping[str, object]) -> Defender:
         from flows import assemble
 
-        looking = assemble.remembering(assemble.defender(self.profile_name), REMEMBERED)
+        looking = assemble.remembering(assemble.defender(self.profile_name, **changes), REMEMBERED)
         return cast(Defender, _locked(looking))
 
     @cached_property

@@ -44,6 +44,9 @@ class DefenderProfile(LanguageModelSection):
     four_bit: bool = False
     """Keep the language model in 4 bits (bitsandbytes)."""
     batch_size: int = Field(default=16, ge=1, le=MAX_BATCH)
+    artifact_probability: float | None = Field(default=None, ge=0, le=1)
+    """legion only: from which probability of artifacts on it names some; if it is not given, what the
+    checkpoint was calibrated to."""
     tiles: int = Field(default=1, ge=1, le=MAX_ZOOM)
     """Look again at tiles enlarged up to this many times; 1 means the whole view alone."""
     tile_confidence: float | None = Field(default=None, ge=0, le=1)
@@ -61,7 +64,8 @@ class DefenderProfile(LanguageModelSection):
         if self.kind == "legion" and not self.path:
             raise PydanticCustomError("no_path", "path is missing: where is the defender's checkpoint?")
         asked = {*LanguageModelSection.model_fields, "tries", "min_confidence", "budget"}
-        wrong = self.model_fields_set & (asked if self.kind == "legion" else {"dtype", "four_bit"})
+        of_legion = {"dtype", "four_bit", "artifact_probability"}
+        wrong = self.model_fields_set & (asked if self.kind == "legion" else of_legion)
         if wrong:
             raise PydanticCustomError(
                 "no_such_key", f"{min(wrong)} is no key of a defender of kind {self.kind}"
@@ -107,6 +111,9 @@ class LoopProfile(_Section):
     rounds: int = Field(default=3, ge=1, le=MAX_ROUNDS)
     patience: int = Field(default=2, ge=1, le=MAX_ROUNDS)
     score_tolerance: float = Field(default=0.0, ge=0)
+    artifact_probability: float | None = Field(default=None, ge=0, le=1)
+    """In place of the defender's own: a false alarm costs this loop a picture more, a flaw that it misses is
+    what a person gets."""
 
 
 class Profile(_Section):
@@ -123,6 +130,12 @@ class Profile(_Section):
     loop: LoopProfile = LoopProfile()
     inpainting: InpaintingProfile = InpaintingProfile()
     benchmark: BenchmarkProfile = BenchmarkProfile()
+
+    @property
+    def looking(self) -> dict[str, object]:
+        """How the regeneration loop's defender differs from the profile's: by keys of its section."""
+        eager = self.loop.artifact_probability
+        return {} if eager is None else {"artifact_probability": eager}
 
 
 def bundled_profiles() -> list[str]:

@@ -55,7 +55,7 @@ def tool_of(profile: str, part: str, tool: Mapping[str, Any]) -> Any:
     from flows import assemble
 
     if part == "defender":
-        return assemble.defender(profile)
+        return assemble.defender(profile, **tool.get("looking", {}))
     if part == "scorers":
         return next(scorer for scorer in assemble.scorers(profile) if scorer.name == tool["scorer"])
     if part in ("generator", "modifier"):

@@ -115,7 +115,7 @@ def regeneration_tools(job: Job, ask: Ask) -> RegenerationTools:
     return RegenerationTools(
         generator=WorkerGenerator(ask, "generator", {"painter": painter}),
         modifier=WorkerModifier(ask, "modifier", {"painter": painter, "changes": dict(job.modifier)}),
-        **_looking(job.profile, ask),
+        **_looking(job.profile, ask, load_profile(job.profile).looking),
     )
 
 
@@ -129,19 +129,19 @@ def inpainting_tools(job: InpaintingJob, ask: Ask) -> InpaintingTools:
         inpainter=WorkerInpainter(ask, "inpainter", tool),
         modifier=WorkerModifier(ask, "region modifier", tool),
         gate=MeasuredGate(RegionGateSettings(profile.selection_scorer.name, **limits)),
-        **_looking(job.profile, ask),
+        **_looking(job.profile, ask, {}),
     )
 
 
-def _looking(profile_name: str, ask: Ask) -> dict[str, Any]:
-    """The parts that both loops have."""
+def _looking(profile_name: str, ask: Ask, looking: Mapping[str, object]) -> dict[str, Any]:
+    """The parts that both loops have; `looking` is changed about the defender."""
     profile = load_profile(profile_name)
     selection, *reporting = (
         WorkerScorer(ask, "scorers", {"scorer": section.name})
         for section in (profile.selection_scorer, *profile.reporting_scorers)
     )
     return {
-        "defender": WorkerDefender(ask, "defender", {}),
+        "defender": WorkerDefender(ask, "defender", {"looking": dict(looking)}),
         "selection_scorer": selection,
         "reporting_scorers": tuple(reporting),
     }

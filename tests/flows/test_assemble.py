@@ -49,9 +49,14 @@ def test_every_part_reaches_its_loader_once(assemble, profile_file, monkeypatch)
         loaded.append(("generator", str(path), options))
         return painter
 
+    class Watchful(ScriptedDefender):
+        def at(self, artifact_probability):
+            assert artifact_probability == profile.loop.artifact_probability
+            return self
+
     def load_defender(path, device, dtype, batch_size, four_bit):
         loaded.append(("defender", str(path), device))
-        return ScriptedDefender(painter)
+        return Watchful(painter)
 
     def load_scorer(kind, path, name, **options):
         loaded.append((name, kind, path, options))
