@@ -112,7 +112,7 @@ class LoopProfile(_Section):
     patience: int = Field(default=2, ge=1, le=MAX_ROUNDS)
     score_tolerance: float = Field(default=0.0, ge=0)
     artifact_probability: float | None = Field(default=None, ge=0, le=1)
-    """In place of the defender's own: a false alarm costs this loop a picture more, a flaw that it misses is
+    """In place of LEGION's own: a false alarm costs this loop a picture more, a flaw that it misses is
     what a person gets."""
 
 
@@ -135,7 +135,7 @@ class Profile(_Section):
     def looking(self) -> dict[str, object]:
         """How the regeneration loop's defender differs from the profile's: by keys of its section."""
         eager = self.loop.artifact_probability
-        return {} if eager is None else {"artifact_probability": eager}
+        return {} if eager is None or self.defender.kind != "legion" else {"artifact_probability": eager}
 
 
 def bundled_profiles() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from contracts.errors import LegionError, ModelError, RemoteError
+from contracts.errors import LegionError, MemoryBankError, ModelError, RemoteError, StorageUnavailable
 from flows.jobs.approval import Audience
 from flows.jobs.regeneration import execute, make_job
 from flows.profiles.loading import load_profile
@@ -68,8 +68,16 @@ def test_tasks_are_named_in_plain_words_and_keep_nothing(server) -> None:
     assert seen == [("paint", "paint · round 2 · 16 pictures", False)]
 
 
-@pytest.mark.parametrize(("error", "tries"), [(RemoteError("busy"), 2), (ModelError("broken"), 1)])
-def test_only_remote_errors_are_tried_again(server, monkeypatch, error, tries) -> None:
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (RemoteError("busy"), 2),
+        (StorageUnavailable("away"), 2),
+        (ModelError("broken"), 1),
+        (MemoryBankError("full"), 1),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(server, monkeypatch, error, tries) -> None:
     from prefect import flow
 
     from flows import regeneration

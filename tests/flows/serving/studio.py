@@ -85,9 +85,14 @@ class Studio:
 
     def artifact(self, flow_run: str, key: str) -> dict[str, Any]:
         """The run's artifact whose key begins so."""
-        found = self.api("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [flow_run]}}})
-        (chosen,) = [item for item in found if (item["key"] or "").startswith(key)]
+        (chosen,) = [item for item in self.artifacts(flow_run) if (item["key"] or "").startswith(key)]
         return chosen
+
+    def artifacts(self, flow_run: str) -> list[dict[str, Any]]:
+        """All that the run made."""
+        wanted = {"artifacts": {"flow_run_id": {"any_": [flow_run]}}}
+        found: list[dict[str, Any]] = self.api("artifacts/filter", wanted)
+        return found
 
     def messages(self, flow_run: str) -> list[str]:
         """The run's log."""

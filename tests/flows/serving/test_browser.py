@@ -10,9 +10,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from uuid import UUID
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image as Pillow
 from playwright.sync_api import Page, expect
 from studio import PATIENCE, Shots, Studio, browser_page, choose, field, press, sizes, studio, write
 
@@ -145,6 +148,48 @@ def test_a_cancelled_run_keeps_its_round_and_goes_on(running, page, shots, bank)
     after = bank.load("stopped")
     assert after.status == "finished" and after.rounds[0].image == before.rounds[0].image
     assert after.rounds[0].seconds["image"] == before.rounds[0].seconds["image"]
+
+
+def test_a_picture_is_repaired_by_its_form(running, bank) -> None:
+    shown = np.full((64, 64, 3), 120, np.uint8)
+    shown[16:48, 16:48] = (200, 40, 40)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[24:40, 24:40] = 255
+    folder = running.log.parent / "pictures"
+    for name, pixels in (("box.png", shown), ("mask.png", mask)):
+        Pillow.fromarray(pixels).save(folder / name)
+    form = {"picture": "box.png", "mask": "mask.png", "prompt": PROMPT, "rounds": 1, "candidates": 1}
+    flow_run = running.submit("inpaint", {**form, "run_id": "repaired"})
+    running.until(flow_run, "COMPLETED")
+    kept = bank.load("repaired")
+    assert kept.status == "finished" and len(kept.rounds[0].repairs[0].candidates) == 1
+    result = bank.image(kept.result)
+    assert np.array_equal(result[~kept.support], shown[~kept.support])
+    assert "(data:image/" in running.artifact(flow_run, "gallery-")["data"]
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "said"),
+    [
+        ("benchmark", {"n": 2, "arms": "one-shot,regeneration", "budget": 2}, "regeneration"),
+        ("evaluate", {"task": "localization", "limit": 4}, "mIoU"),
+    ],
+)
+def test_a_table_is_made_by_its_form(running, name, form, said) -> None:
+    flow_run = running.submit(name, form)
+    running.until(flow_run, "COMPLETED")
+    key = f"{name}-{UUID(flow_run).hex[-8:]}"
+    found = running.artifacts(flow_run)
+    (table,) = [item for item in found if item["key"] == key]
+    assert "|" in table["data"] and said in table["data"]
+    (bar,) = [item for item in found if item["type"] == "progress"]
+    assert bar["data"] == 100
+    pages = [item["data"] for item in found if item["key"] == f"{key}-page"]
+    assert len(pages) == (name == "benchmark")
+    for page in pages:
+        address = re.search(rf"{running.images}/[^)\s]+", page)
+        assert address is not None
+        assert "<html" in httpx.get(address[0], timeout=60).raise_for_status().text
 
 
 def test_what_the_forms_refuse(running) -> None:
