@@ -68,7 +68,7 @@ def stand_in() -> None:
     one = tools()
     module = types.ModuleType("flows.assemble")
     module.regeneration_tools = lambda profile, **painter: one  # type: ignore[attr-defined]
-    module.defender = lambda profile: one.defender  # type: ignore[attr-defined]
+    module.defender = lambda profile, **looking: one.defender  # type: ignore[attr-defined]
     module.scorers = lambda profile: one.scorers  # type: ignore[attr-defined]
     sys.modules["flows.assemble"] = flows.assemble = module  # type: ignore[attr-defined]
 
