@@ -43,9 +43,7 @@ def lacks_of_pipeline(folder: Path, variant: str = "") -> str:
             return f"{name}/config.json is missing"
         if problem := _problem(files):
             return f"{name}: {problem}"
-    named = any(
-        f".{variant}." in file.name or f".{variant}-" in file.name for f in found.values() for file in f
-    )
+    named = any(_is_of(variant, file) for files in found.values() for file in files)
     return f"the files of the variant {variant} are missing" if variant and not named else ""
 
 
@@ -69,8 +67,13 @@ def whole(file: Path) -> bool:
 def _weights(folder: Path, variant: str) -> list[Path]:
     """The files of one model that would be loaded."""
     files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
-    own = [file for file in files if variant and (f".{variant}." in file.name or f".{variant}-" in file.name)]
+    own = [file for file in files if variant and _is_of(variant, file)]
     return own or [file for file in files if file.name.count(".") == 1]
+
+
+def _is_of(variant: str, file: Path) -> bool:
+    """As in `model.fp16.safetensors` and `model.fp16-00001-of-00002.safetensors`."""
+    return f".{variant}." in file.name or f".{variant}-" in file.name
 
 
 def _problem(files: Sequence[Path]) -> str:

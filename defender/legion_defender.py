@@ -96,7 +96,7 @@ class LegionDefender:
                 opened = self.model.generate(patches_BNP, self._prompt, max_new_tokens=1, branch=self._branch)
                 shares.append(opened.artifact_B.cpu().double().numpy())
         if self._branch is None:
-            eager = self.with_thresholds(replace(self.thresholds, min_confidence=0.0))
+            eager = self.at(min_confidence=0.0)
             shares.append(np.array([surest(diagnosis) for diagnosis in eager.diagnose(images)]))
         return np.concatenate(shares), np.concatenate(logits) if self.model.config.has_detection else None
 

@@ -164,6 +164,7 @@ def _legion(section: DefenderProfile, profile: Profile) -> ShelvedDefender:
         SHELF,
         (*key, section.batch_size),
         lambda: _load_legion(section, profile),
+        f"artifact probability {limit}",
         lambda legion: legion if limit is None else legion.at(artifact_probability=limit),
     )
 

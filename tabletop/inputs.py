@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import CheckpointError
 from contracts.records import Category
+from controller.checkpoints import weights_digest
 from tabletop import data
 from tabletop.flaws import Pair, render_pair
 from tabletop.scenes import SEED_RANGES, Scene, sample_scene, solid_count
@@ -36,10 +36,7 @@ def generator_is_finished(args: argparse.Namespace) -> bool:
 
 def fingerprint(folder: Path) -> str:
     """Eight hexadecimal digits of the weights in a folder: what they made is known by it."""
-    weights = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
-        weights.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-    return weights.hexdigest()[:8]
+    return weights_digest(folder)[:8]
 
 
 def bundled_clip(args: argparse.Namespace):  # type: ignore[no-untyped-def]
@@ -52,15 +49,20 @@ def bundled_clip(args: argparse.Namespace):  # type: ignore[no-untyped-def]
     return model, CLIPTokenizer.from_pretrained(folder)
 
 
-def trained_autoencoder(args: argparse.Namespace):  # type: ignore[no-untyped-def]
-    from diffusers import AutoencoderKL
-
-    folder = args.build / "autoencoder" / "model"
+def autoencoder_folder(args: argparse.Namespace) -> Path:
+    """Where the trained autoencoder lies. Raises CheckpointError if there is none."""
+    folder: Path = args.build / "autoencoder" / "model"
     if not folder.exists():
         raise CheckpointError(
             f"there is no autoencoder under {folder}; train it first with: legion train autoencoder"
         )
-    return AutoencoderKL.from_pretrained(folder).eval()
+    return folder
+
+
+def trained_autoencoder(args: argparse.Namespace):  # type: ignore[no-untyped-def]
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL.from_pretrained(autoencoder_folder(args)).eval()
 
 
 def reconstructed(
@@ -69,7 +71,7 @@ def reconstructed(
     """Clean and flawed pictures of a split after the generator's autoencoder, kept in the build folder."""
     from tabletop import autoencoder
 
-    made_by = fingerprint(args.build / "autoencoder" / "model")
+    made_by = fingerprint(autoencoder_folder(args))
     path = args.build / "autoencoder" / f"world{data.WORLD}-{split}-{count}-{made_by}.npz"
     if not path.exists():
         pairs, vae = data.load(split, count, args.data), trained_autoencoder(args)

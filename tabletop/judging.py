@@ -6,7 +6,6 @@ is the oracle, which shows how far a loop would come if it knew what the judge k
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import InvalidInput
 from contracts.records import CATEGORIES, Diagnosis, Finding, Image, Score
+from controller.checkpoints import file_digest
 from tabletop import judge
 from tabletop.scenes import COLORS, SHAPES
 
@@ -118,7 +118,7 @@ class JudgeDefender:
 def load(folder: Path) -> tuple[judge.JudgeNetwork, str]:
     """The judge, and the digest of its weights. Raises CheckpointError."""
     network = judge.load(folder)
-    return network, hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
+    return network, file_digest(folder / "model.safetensors")
 
 
 def _diagnosis(flaws: NDArray[np.float32], image: Image) -> Diagnosis:

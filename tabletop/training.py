@@ -132,7 +132,7 @@ def train_generator(args: argparse.Namespace) -> None:
     pairs = data.load("train", None, args.data)
     folder = args.build / "generator"
     folder.mkdir(parents=True, exist_ok=True)
-    encoded = f"latents-world{data.WORLD}-{inputs.fingerprint(args.build / 'autoencoder' / 'model')}.pt"
+    encoded = f"latents-world{data.WORLD}-{inputs.fingerprint(inputs.autoencoder_folder(args))}.pt"
     latents = generator.encode_latents(vae, pairs, folder / encoded)
     unet, outcome = generator.train_generator(
         pairs, latents, clip_model, tokenizer, folder, schedule, settling
@@ -192,9 +192,10 @@ def _card(
     figures: cards.Figures,
 ) -> None:
     """The card of a model trained on the first pairs of a split, in parts that logged under their names."""
-    folders = {"autoencoder": "autoencoder"}
+    # The autoencoder is trained as a model of its own, and bundled as a part of the generator.
+    folders = {part: "autoencoder" if part == "autoencoder" else name for part in schedules}
     parts = [
-        cards.Part(part, schedule, args.build / folders.get(part, name) / f"{part}.jsonl")
+        cards.Part(part, schedule, args.build / folders[part] / f"{part}.jsonl")
         for part, schedule in schedules.items()
     ]
     first = SEED_RANGES[split][0]

@@ -85,11 +85,16 @@ class _Shelved:
     """A tool that lies on a shelf: put away where others need the memory, loaded again when it is used."""
 
     def __init__(
-        self, shelf: Shelf, key: Hashable, load: Callable[[], Any], view: Callable[[Any], Any] = lambda t: t
+        self,
+        shelf: Shelf,
+        key: Hashable,
+        load: Callable[[], Any],
+        view: str = "",
+        make: Callable[[Any], Any] = lambda tool: tool,
     ) -> None:
-        """Loads it, so that what is missing is said at once. `view` makes the tool of what lies on the shelf,
-        which others may view differently."""
-        self._shelf, self._key, self._load, self._view = shelf, key, load, view
+        """Loads it, so that what is missing is said at once. `make` makes the tool of what lies on the shelf,
+        once for all that ask for a view of this name."""
+        self._shelf, self._key, self._load, self._view, self._make = shelf, key, load, view, make
         tool = self._tool()
         self.name: str = tool.name
         self._described = dict(tool.describe())
@@ -99,7 +104,7 @@ class _Shelved:
         return dict(self._described)
 
     def _tool(self) -> Any:
-        return self._view(self._shelf.get(self._key, self._load))
+        return self._shelf.view(self._key, self._load, self._view, self._make)
 
     def _work(self, call: Callable[[Any], list[T]]) -> list[T]:
         """What does not fit beside other models is tried once more without them."""

@@ -230,3 +230,19 @@ def test_a_defender_that_fits_nowhere_fails_with_its_own_words():
     shelf.get("defender", lambda: None).diagnose = full
     with pytest.raises(ModelError, match="even for one picture"):
         defender.diagnose([1])
+
+
+def test_a_view_is_made_once_for_as_long_as_its_model_is_there() -> None:
+    shelf, made = Shelf(), []
+
+    def eager(tool: Looking) -> Looking:
+        made.append(tool)
+        return tool
+
+    for _ in range(2):
+        defender = ShelvedDefender(shelf, "defender", lambda: Looking(shelf), "eager", eager)
+        defender.diagnose([])
+    assert len(made) == 1 == shelf.loads["defender"]
+    shelf.put_away_others("another")
+    defender.diagnose([])
+    assert len(made) == 2 == shelf.loads["defender"]
