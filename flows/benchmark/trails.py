@@ -15,6 +15,8 @@ Work: TypeAlias = Literal["paint", "inpaint", "diagnose", "look", "score", "revi
 WORK: tuple[Work, ...] = get_args(Work)
 """Kinds of model calls, for one picture each: painting a picture; painting a region; looking for flaws;
 looking at a repair and scoring it; scoring; writing a prompt."""
+ORACLE = "judge"
+"""The defender whose looks are not timed, as it is no competitor's: they are charged like the others'."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,8 @@ class Timing(NamedTuple):
 def timing(runs: Iterable[Run]) -> dict[str, Timing]:
     """What the calls of these runs took, by kind.
 
-    A picture that two arms share was painted and looked at once, and all its records together hold the
-    seconds of that one time.
+    A picture that two arms share was painted once, and looked at once by each defender: all its records
+    together hold the seconds of that one time. What the oracle is told takes it no time.
     """
     seconds = dict.fromkeys(WORK, 0.0)
     made: dict[str, set[object]] = {kind: set() for kind in WORK}
@@ -149,17 +151,24 @@ def prices(parts: Iterable[Mapping[str, Timing]]) -> dict[str, float]:
 
 def _calls(run: Run, item: Round) -> Iterator[tuple[Work, object, float]]:
     """Each call that a round's record tells of: its kind, what makes it one of its own, its seconds."""
-    took = item.seconds
+    took, defender = item.seconds, _defender(run)
     if run.kind == "inpainting":
         yield from _repair_calls(run, item)
     elif item.image is not None:
         yield "paint", (item.prompt, item.seed), took.get("image", 0.0)
     if item.diagnosis is not None and item.image is not None and _looked(run, item):
-        yield "diagnose", item.image, took.get("diagnosis", 0.0)
+        if defender.get("name") != ORACLE:
+            yield "diagnose", (str(defender), item.image), took.get("diagnosis", 0.0)
     if item.scores is not None and _looked(run, item):
         yield "score", (run.run_id, item.index), took.get("scores", 0.0)
     if item.revision is not None:
         yield "revise", (run.run_id, item.index), took.get("revision", 0.0)
+
+
+def _defender(run: Run) -> Mapping[str, object]:
+    """What the run's defender says of itself; nothing where none looked."""
+    said = run.settings.get("defender")
+    return said if isinstance(said, Mapping) else {}
 
 
 def _looked(run: Run, item: Round) -> bool:

@@ -25,7 +25,8 @@ from contracts.records import (
 from flows.benchmark import page, results, tables
 from flows.benchmark.results import Results
 from flows.benchmark.tables import Figures
-from flows.benchmark.trails import Spent, Stand, Trail, of_repairs, of_rounds
+from flows.benchmark.trails import Spent, Stand, Trail, of_repairs, of_rounds, timing
+from tabletop.judging import JudgeDefender
 
 SCORES = (Score("taste", "1", 0.5),)
 SEEN = Diagnosis(())
@@ -55,6 +56,23 @@ def test_prompts_of_repairs_are_charged_region_by_region() -> None:
     stands = of_repairs(run("inpainting", only), Spent(paint=1, tokens=5, usd=1.0)).stands
     assert [(s.spent.tokens, s.spent.usd) for s in stands] == [(5, 1.0), (65, 1.5), (135, 1.75)]
     assert stands[-1].spent == Spent(1, 2, 1, 2, 1, 2, 135, 1.75)
+
+
+def looked(run_id: str, defender: dict, seconds: float) -> Run:
+    """A run that looked at the picture "one" for so many seconds."""
+    only = Round(1, "a cone", 1, "one", SEEN, seconds={"image": 0.0, "diagnosis": seconds})
+    return Run(run_id, "regeneration", "a cone", 1, {"defender": defender}, "finished", "", (only,))
+
+
+def test_a_look_costs_what_one_defender_takes_for_one_picture() -> None:
+    calm, strict = {"name": "legion"}, {"name": "legion", "artifact_probability": 0.12}
+    shared = [looked("a", calm, 2.0), looked("b", calm, 0.0)]  # the second remembers the first one's look
+    assert timing([*shared, looked("c", strict, 4.0)])["diagnose"] == (6.0, 2)
+
+
+def test_looks_of_the_judge_make_the_defenders_no_cheaper() -> None:
+    told = looked("oracle", {"name": JudgeDefender.name}, 0.001)
+    assert timing([looked("a", {"name": "legion"}, 2.0), told])["diagnose"] == (2.0, 1)
 
 
 def written(tokens: int, usd: float) -> Results:
