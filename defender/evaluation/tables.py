@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from contracts.tables import Table
 from defender.evaluation.figures import Figure
 from defender.evaluation.reported import Reported
 
@@ -19,19 +19,6 @@ REMARKS = {
     "guidance": "The true answer is given; losses are points of F1 per artifact.",
 }
 """What has to be said below a table."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Text, cell by cell; the first cell of a line names it."""
-
-    head: tuple[str, ...]
-    lines: tuple[tuple[str, ...], ...]
-
-    def markdown(self) -> str:
-        """The table in Markdown, numbers to the right."""
-        rule = ["---", *["---:"] * (len(self.head) - 1)]
-        return "\n".join("| " + " | ".join(line) + " |" for line in (self.head, rule, *self.lines))
 
 
 def table_of(

@@ -13,7 +13,7 @@ from typing import Any
 
 from contracts.errors import InvalidInput
 from contracts.intervals import Interval
-from defender.evaluation.tables import Table
+from contracts.tables import Table
 from flows.benchmark import figures, statistics
 from flows.benchmark.figures import final, grid
 from flows.benchmark.measuring import Measure

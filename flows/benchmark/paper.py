@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any
 
 from contracts.intervals import Interval
-from defender.evaluation.tables import Table
+from contracts.tables import Table
 from flows.benchmark import statistics
 from flows.benchmark.figures import At, final, grid
 from flows.benchmark.measuring import Measure

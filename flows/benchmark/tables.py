@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from contracts.intervals import Interval
-from defender.evaluation.tables import Table
+from contracts.tables import Table
 from flows.benchmark import figures
 from flows.benchmark.figures import BUDGETS, Comparison
 from flows.benchmark.measuring import ROLES, Measure

@@ -12,7 +12,7 @@ import pytest
 from made_results import PICKED, SOUND, TASTE, load_image, made, noisy
 
 from contracts.errors import InvalidInput
-from defender.evaluation.tables import Table
+from contracts.tables import Table
 from flows.benchmark import figures, page, paper, results, tables
 from flows.benchmark.measuring import Measure
 from flows.benchmark.tables import Figures, Titled
