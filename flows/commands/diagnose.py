@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contracts.errors import InvalidInput
 from flows.commands.options import (
     DEFAULT_OUT,
     add_checkpoint,
@@ -22,7 +24,7 @@ from flows.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from flows.jobs.diagnosing import Failed
+    from flows.jobs.diagnosing import Examined, Failed, Row
 
 
 def add(commands: Any) -> None:
@@ -64,7 +66,8 @@ def _diagnose_one(path: Path, arguments: argparse.Namespace) -> int:
     defender = load_defender(arguments)
     with waiting("looking at the picture"):
         (diagnosis,) = defender.diagnose([image])
-    written = write_diagnosis(image, diagnosis, folder, path.stem)
+    with _drawing(path):
+        written = write_diagnosis(image, diagnosis, folder, path.stem)
     if arguments.json:
         print(json.dumps({"image": str(path), **written}, ensure_ascii=False))
         return 0
@@ -74,45 +77,89 @@ def _diagnose_one(path: Path, arguments: argparse.Namespace) -> int:
 
 
 def _diagnose_many(paths: Sequence[Path], arguments: argparse.Namespace) -> int:
-    from flows.files.output import prepare_folder, write_diagnosis
-    from flows.jobs.diagnosing import Failed, Row, examine, row, unique_stems
-    from flows.pages.overview import Overview
+    from flows.files.output import prepare_folder
+    from flows.jobs.diagnosing import examine
     from flows.pages.report import flat_settings
-    from flows.terminal.console import counting, print_diagnoses
+    from flows.terminal.console import counting
 
     folder = prepare_folder(arguments.out or DEFAULT_OUT / f"diagnose-{_name(arguments.images)}")
     defender = load_defender(arguments)
-    stems = dict(zip(paths, unique_stems(paths), strict=True))
-    overview = Overview(len(paths))
-    written: list[dict[str, Any]] = []
-    rows: list[Row] = []
-    failures: list[Failed] = []
     with counting("looking at the pictures", len(paths)) as advance:
-        for result in examine(defender, paths, _batch_size(arguments)):
-            try:
-                if not isinstance(result, Failed):
-                    done = write_diagnosis(result.image, result.diagnosis, folder, stems[result.path])
-                overview.add(result)
-            except (MemoryError, ValueError, OverflowError) as error:  # of a picture of absurd shape
-                reason = f"image {result.path} cannot be drawn ({type(error).__name__}): use a smaller copy"
-                result = Failed(result.path, reason)
-                overview.add(result)
-            if isinstance(result, Failed):
-                failures.append(result)
-            else:
-                written.append({"image": str(result.path), **done})
-                rows.append(row(result))
-            advance()
-    title = _title(arguments.images, len(paths))
-    page = overview.write(folder / "overview.html", title, flat_settings(defender.describe()))
-    if arguments.json:
-        failed = [{"image": str(failure.path), "reason": failure.reason} for failure in failures]
-        summary = {"images": written, "failures": failed, "overview": str(page)}
-        print(json.dumps(summary, ensure_ascii=False))
-    else:
-        print_diagnoses(rows)
+        album = _Album(paths, folder, advance)
+        for result in examine(defender, paths, _batch_size(arguments), album.fail):
+            album.keep(result)
+    page = album.write_page(_title(arguments.images, len(paths)), flat_settings(defender.describe()))
+    _tell(album, page, arguments.json)
+    return _tell_failures(album.failures, len(paths))
+
+
+class _Album:
+    """What many pictures leave: files, a place on the page, a line on the terminal; or why there is none."""
+
+    def __init__(self, paths: Sequence[Path], folder: Path, advance: Callable[[], None]) -> None:
+        """`advance` is called once for each of `paths`, kept or failed."""
+        from flows.jobs.diagnosing import unique_stems
+        from flows.pages.overview import Overview
+
+        self.written: list[dict[str, Any]] = []
+        self.rows: list[Row] = []
+        self.failures: list[Failed] = []
+        self._stems = dict(zip(paths, unique_stems(paths), strict=True))
+        self._overview = Overview(len(paths))
+        self._folder, self._advance = folder, advance
+
+    def keep(self, result: Examined) -> None:
+        """One more picture, which fails where it cannot be drawn or written."""
+        from flows.files.output import write_diagnosis
+        from flows.jobs.diagnosing import Failed, row
+
+        try:
+            with _drawing(result.path):
+                stem = self._stems[result.path]
+                files = write_diagnosis(result.image, result.diagnosis, self._folder, stem)
+                self._overview.add(result)
+        except InvalidInput as error:
+            self.fail(Failed(result.path, str(error)))
+            return
+        self.written.append({"image": str(result.path), **files})
+        self.rows.append(row(result))
+        self._advance()
+
+    def fail(self, failed: Failed) -> None:
+        """One more file that gave nothing."""
+        self._overview.fail(failed)
+        self.failures.append(failed)
+        self._advance()
+
+    def write_page(self, title: str, settings: Sequence[tuple[str, str]]) -> Path:
+        """All pictures on one page."""
+        return self._overview.write(self._folder / "overview.html", title, settings)
+
+
+@contextmanager
+def _drawing(path: Path) -> Iterator[None]:
+    """Raises InvalidInput in place of what Pillow and the disk say of a picture's overlay and masks."""
+    try:
+        yield
+    except (MemoryError, ValueError, OverflowError) as error:  # of a picture of absurd shape
+        reason = f"image {path} cannot be drawn ({type(error).__name__}): use a smaller copy"
+        raise InvalidInput(reason) from error
+    except OSError as error:
+        reason = f"what was found in image {path} cannot be written ({error.strerror or error}): use --out"
+        raise InvalidInput(reason) from error
+
+
+def _tell(album: _Album, page: Path, as_json: bool) -> None:
+    """The results on stdout."""
+    from flows.terminal.console import print_diagnoses
+
+    if not as_json:
+        print_diagnoses(album.rows)
         print(f"overview: {page}")
-    return _tell_failures(failures, len(paths))
+        return
+    failed = [{"image": str(failure.path), "reason": failure.reason} for failure in album.failures]
+    summary = {"images": album.written, "failures": failed, "overview": str(page)}
+    print(json.dumps(summary, ensure_ascii=False))
 
 
 def _tell_failures(failures: Sequence[Failed], of: int) -> int:

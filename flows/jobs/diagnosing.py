@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,27 +66,12 @@ def picture_paths(sources: Sequence[Path]) -> list[Path]:
     return list(paths)
 
 
-def examine(defender: Defender, paths: Iterable[Path], batch_size: int) -> Iterator[Examined | Failed]:
-    """One result per file, in order of the batches; those that cannot be read come first in theirs.
-
-    A batch that fails in the model is tried again picture by picture, so that one does not cost the others.
-    """
-    batch: list[tuple[Path, Image]] = []
-    for path in paths:
-        try:
-            image = read_image(path)
-        except LegionError as error:
-            yield Failed(path, str(error))
-            continue
-        held = sum(other.shape[0] * other.shape[1] for _, other in batch)
-        if batch and held + image.shape[0] * image.shape[1] > PIXELS_AT_ONCE:
-            yield from _diagnose(defender, batch)
-            batch = []
-        batch.append((path, image))
-        if len(batch) == batch_size:
-            yield from _diagnose(defender, batch)
-            batch = []
-    yield from _diagnose(defender, batch)
+def examine(
+    defender: Defender, paths: Iterable[Path], batch_size: int, fail: Callable[[Failed], None]
+) -> Iterator[Examined]:
+    """What the defender sees in each file, in their order; `fail` is told of those that give no diagnosis."""
+    for batch in _read(paths, batch_size, fail):
+        yield from _diagnose(defender, batch, fail)
 
 
 def unique_stems(paths: Sequence[Path]) -> list[str]:
@@ -103,15 +88,40 @@ def unique_stems(paths: Sequence[Path]) -> list[str]:
     return stems
 
 
-def _diagnose(defender: Defender, batch: Sequence[tuple[Path, Image]]) -> list[Examined | Failed]:
-    if not batch:
-        return []
+def _read(
+    paths: Iterable[Path], batch_size: int, fail: Callable[[Failed], None]
+) -> Iterator[list[tuple[Path, Image]]]:
+    """The pictures that can be read, in batches of `batch_size`, fewer where they are large."""
+    batch: list[tuple[Path, Image]] = []
+    held = 0
+    for path in paths:
+        try:
+            image = read_image(path)
+        except LegionError as error:
+            fail(Failed(path, str(error)))
+            continue
+        pixels = image.shape[0] * image.shape[1]
+        if batch and (len(batch) == batch_size or held + pixels > PIXELS_AT_ONCE):
+            yield batch
+            batch, held = [], 0
+        batch.append((path, image))
+        held += pixels
+    if batch:
+        yield batch
+
+
+def _diagnose(
+    defender: Defender, batch: Sequence[tuple[Path, Image]], fail: Callable[[Failed], None]
+) -> Iterator[Examined]:
+    """A batch that fails in the model is tried again picture by picture, so that one costs no others."""
     try:
         diagnoses = defender.diagnose([image for _, image in batch])
     except ModelError as error:
         if len(batch) == 1:
-            return [Failed(batch[0][0], f"image {batch[0][0]}: {error}")]
-        return [result for item in batch for result in _diagnose(defender, [item])]
-    return [
-        Examined(path, image, diagnosis) for (path, image), diagnosis in zip(batch, diagnoses, strict=True)
-    ]
+            fail(Failed(batch[0][0], f"image {batch[0][0]}: {error}"))
+            return
+        for one in batch:
+            yield from _diagnose(defender, [one], fail)
+        return
+    for (path, image), diagnosis in zip(batch, diagnoses, strict=True):
+        yield Examined(path, image, diagnosis)

@@ -43,12 +43,13 @@ class Overview:
         self._entries: list[Entry] = []
         self._failures: list[Failed] = []
 
-    def add(self, result: Examined | Failed) -> None:
-        """One more result."""
-        if isinstance(result, Failed):
-            self._failures.append(result)
-        else:
-            self._entries.append(self._entry(result))
+    def add(self, result: Examined) -> None:
+        """One more picture."""
+        self._entries.append(self._entry(result))
+
+    def fail(self, failed: Failed) -> None:
+        """One more file that gave nothing."""
+        self._failures.append(failed)
 
     def write(self, path: Path, title: str, settings: Sequence[tuple[str, str]]) -> Path:
         """Write the page. `settings` are rows for its end."""

@@ -130,9 +130,34 @@ def test_an_empty_folder_is_refused(defender, capsys, tmp_path) -> None:
 def test_a_failing_batch_costs_only_the_picture_that_fails(tmp_path) -> None:
     for number, color in enumerate(("red", "black", "gray")):
         Pillow.new("RGB", (8, 8), color).save(tmp_path / f"{number}.png")
-    results = list(examine(Scripted(), picture_paths([tmp_path]), 3))
-    assert [type(result) for result in results] == [Examined, Failed, Examined]
-    assert isinstance(results[1], Failed) and "1.png" in results[1].reason
+    failures: list[Failed] = []
+    results = list(examine(Scripted(), picture_paths([tmp_path]), 3, failures.append))
+    assert [result.path.name for result in results] == ["0.png", "2.png"]
+    (failed,) = failures
+    assert failed.path.name == "1.png" and "1.png: out of memory" in failed.reason
+
+
+def test_a_picture_that_cannot_be_drawn_fails_alone(defender, capsys, folder, monkeypatch) -> None:
+    from flows.files import output
+
+    def marked(image, findings):
+        if np.array_equal(image, picture(1)):
+            raise MemoryError
+        return real(image, findings)
+
+    real = output.marked
+    monkeypatch.setattr(output, "marked", marked)
+    code, said, told = run_folder(capsys, str(folder))
+    assert code == 1 and "a.png cannot be drawn (MemoryError): use a smaller copy" in told
+    assert "3 of 6 pictures could not be examined" in told and "b <b>.jpg" in said
+    code, said, told = run_folder(capsys, str(folder / "a.png"))
+    assert (code, said) == (1, "") and told.count("\n") == 1 and "a.png cannot be drawn" in told
+
+
+def test_a_name_too_long_to_be_written_beside_fails_alone(defender, capsys, folder) -> None:
+    (folder / "a.png").rename(folder / f"{'a' * 248}.png")
+    code, said, told = run_folder(capsys, str(folder))
+    assert code == 1 and "cannot be written (File name too long)" in told and "c.png" in said
 
 
 def test_large_pictures_close_a_batch_early(tmp_path, monkeypatch) -> None:
@@ -140,7 +165,7 @@ def test_large_pictures_close_a_batch_early(tmp_path, monkeypatch) -> None:
     for number in range(3):
         Pillow.new("RGB", (8, 8), "gray").save(tmp_path / f"{number}.png")
     defender = Scripted()
-    assert len(list(examine(defender, picture_paths([tmp_path]), 16))) == 3
+    assert len(list(examine(defender, picture_paths([tmp_path]), 16, pytest.fail))) == 3
     assert defender.batches == [2, 1]
 
 
@@ -154,7 +179,7 @@ def test_the_page_is_whole_and_escapes_names(tmp_path) -> None:
     overview = Overview(3)
     overview.add(Examined(Path("<script>.png"), picture(1), Diagnosis((finding(),), 0.98, "")))
     overview.add(Examined(Path("sound.png"), picture(2), Diagnosis((), None, "")))
-    overview.add(Failed(Path("x.png"), "image <i>x.png</i> cannot be read"))
+    overview.fail(Failed(Path("x.png"), "image <i>x.png</i> cannot be read"))
     path = overview.write(tmp_path / "page.html", "holiday & work", [("name", "scripted")])
     text = path.read_text(encoding="utf-8")
     page = Page(text)
