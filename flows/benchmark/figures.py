@@ -180,6 +180,21 @@ def compare(results: Results, arm: str, other: str, budget: Budget) -> list[Comp
     ]
 
 
+def outrun(results: Results, arm: str, other: str) -> float:
+    """Share of pairs, 0..1, in which an arm took more model seconds than all steps of the other together: at
+    the same seconds it is then compared with the last of them."""
+    ours, theirs = (results.trails[name] for name in (arm, other))
+    return float(
+        np.mean(
+            [
+                _seconds(results, own.within(results.budget)) > _seconds(results, trail.end) * (1 + 1e-9)
+                for row, others in zip(ours, theirs, strict=True)
+                for own, trail in zip(row, others, strict=True)
+            ]
+        )
+    )
+
+
 def corrected(values: Sequence[float], measures: Sequence[Measure]) -> list[float]:
     """Holm's correction over the independent measures; the others are shown for information only and keep
     their own value."""

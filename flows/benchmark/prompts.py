@@ -1,4 +1,4 @@
-"""Which prompts are asked for: a text, CSV or JSONL file, the HPDv2 layout, or the tabletop set."""
+"""Which prompts are asked for: a text, CSV, JSON or JSONL file, the HPDv2 layout, or the tabletop set."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ class _Raw:
 def read_prompts(source: str, n: int | None = None) -> list[Prompt]:
     """All prompts of a source, or `n` of them, evenly spread over it and its categories.
 
-    `source` is "tabletop", "hpdv2" (from the hub), a folder in its layout, or a .txt, .csv or .jsonl file.
+    `source` is "tabletop", "hpdv2" (from the hub), a folder in its layout, or a .txt, .csv, .json or
+    .jsonl file.
     Raises InvalidInput for what cannot be read, holds no prompt, repeats one or an id, or has fewer than `n`.
     """
     prompts = _checked(_raw(source), source)
@@ -76,7 +77,7 @@ def _raw(source: str) -> Iterable[_Raw]:
     path = Path(source).expanduser()
     if path.is_dir():
         return _styles({style: _style_file(path, style) for style in STYLES})
-    readers = {".csv": _table, ".jsonl": _json_lines}
+    readers = {".csv": _table, ".json": _json_list, ".jsonl": _json_lines}
     return readers.get(path.suffix.lower(), _lines)(path)
 
 
@@ -91,7 +92,9 @@ def _checked(raw: Iterable[_Raw], source: str) -> list[Prompt]:
         except InvalidInput as error:
             raise InvalidInput(f"{item.place}: {error}") from None
         _once(ids, item.id, item.place, f"the id {item.id!r}", "give each prompt an id of its own")
-        _once(texts, text, item.place, "the prompt", "a prompt counts once, --seeds draws it more often")
+        _once(
+            texts, _words(text), item.place, "the prompt", "a prompt counts once, --seeds draws it more often"
+        )
         prompts.append(Prompt(item.id, text, item.category, item.image))
     if not prompts:
         raise InvalidInput(f"{source} holds no prompt: write one per line")
@@ -102,6 +105,11 @@ def _once(seen: dict[str, str], key: str, place: str, what: str, remedy: str) ->
     if key in seen:
         raise InvalidInput(f"{place}: {what} was given before, in {seen[key]}: {remedy}")
     seen[key] = place
+
+
+def _words(text: str) -> str:
+    """By which two prompts are one and the same: the text, however it is spaced."""
+    return " ".join(text.split())
 
 
 def _lines(path: Path) -> Iterator[_Raw]:
@@ -122,6 +130,19 @@ def _json_lines(path: Path) -> Iterator[_Raw]:
         if not isinstance(values, dict):
             raise InvalidInput(f'{place}: write an object with a prompt, as in {{"prompt": "a red cone"}}')
         yield _record(values, place, number, path.parent)
+
+
+def _json_list(path: Path) -> Iterator[_Raw]:
+    """Texts, or objects as in JSON lines."""
+    try:
+        listed = json.loads("\n".join(line for _, line in _numbered(path)))
+    except ValueError as error:
+        raise InvalidInput(f"{path}: not JSON: {error}") from error
+    if not isinstance(listed, list) or not all(isinstance(item, str | dict) for item in listed):
+        raise InvalidInput(f'{path} must hold a JSON list of prompts, as in ["a red cone"]')
+    for number, item in enumerate(listed, start=1):
+        values = {"prompt": item} if isinstance(item, str) else item
+        yield _record(values, f"{path}, prompt {number}", number, path.parent)
 
 
 def _table(path: Path) -> Iterator[_Raw]:
@@ -182,11 +203,13 @@ def _numbered(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _styles(files: dict[str, Path]) -> Iterator[_Raw]:
-    """The four styles by turns."""
+    """The four styles by turns; a prompt that the data set repeats, in one style or two, counts once."""
     lists = {style: _style(path) for style, path in files.items()}
+    seen: set[str] = set()
     for number in range(max(len(texts) for texts in lists.values())):
         for style, texts in lists.items():
-            if number < len(texts) and texts[number] not in texts[:number]:  # the data set repeats a few
+            if number < len(texts) and (words := _words(texts[number])) not in seen:
+                seen.add(words)
                 yield _Raw(
                     f"{files[style]}, prompt {number + 1}", f"{style}-{number:05d}", texts[number], style
                 )

@@ -8,6 +8,8 @@ process that runs the same benchmark comes to the same results, whoever did the 
 from __future__ import annotations
 
 import os
+import platform
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -162,6 +164,15 @@ def models(plan: Plan) -> dict[str, dict[str, Any]]:
     return {name: dict(tool.describe()) for name, tool in said.items()}
 
 
+def machine() -> str:
+    """What model seconds were measured on; it says nothing of whose it is."""
+    parts = [platform.machine(), f"{os.cpu_count()} hardware threads"]
+    torch = sys.modules.get("torch")  # whatever uses a GPU has loaded it
+    if torch is not None and torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    return ", ".join(parts)
+
+
 def open_bank() -> MemoryBank:
     """The memory bank of benchmarks. Unless LEGION_DATABASE_URL names a database it is one of its own, in the
     folder `benchmarks` beside a person's runs, which thousands of measured runs would bury."""
@@ -200,7 +211,7 @@ def _together(
             values[prompt_of[key]][picture] = measured
     meters, missing = _meters(plan.profile, plan.budget, tuple(prompt.text for prompt in plan.prompts))
     return Results(
-        facts={**facts, "models": models(plan)},
+        facts={**facts, "machine": machine(), "models": models(plan)},
         prompts=plan.prompts,
         arms=tuple(said),
         measures=tuple(meter.measure for meter in meters),

@@ -163,7 +163,7 @@ def versus(found: Figures) -> Iterator[Titled]:
             rows = [c for c in found.comparisons if c.other == other and c.budget == budget]
             if rows:
                 head = f"Against {other}" + ("" if budget == "calls" else f", {budget}")
-                notes = (f"Budget: {said}.", *_explained(rows))
+                notes = (f"Budget: {said}.{_outrun(found.results, rows)}", *_explained(found.results, rows))
                 yield Titled(head, _versus(found.results, rows), notes, aside=budget != "calls")
 
 
@@ -284,8 +284,28 @@ def _versus_line(results: Results, row: Comparison) -> tuple[str, ...]:
     )
 
 
-def _explained(rows: Sequence[Comparison]) -> tuple[str, ...]:
-    said = "p: two-sided sign-flip test by prompt, 10,000 flips; Holm: over the independent measures."
+def _outrun(results: Results, rows: Sequence[Comparison]) -> str:
+    """Where more seconds were there than the other could use; nothing where there were not."""
+    if rows[0].budget != "same seconds":
+        return ""
+    shares = {row.arm: figures.outrun(results, row.arm, row.other) for row in rows}
+    told = [f"{arm} in {100 * share:.0f} % of the pairs" for arm, share in shares.items() if share]
+    if not told:
+        return ""
+    return (
+        f" The last draw of {rows[0].other} stands for any longer time: {', '.join(told)} took longer than "
+        "all its draws together."
+    )
+
+
+def _explained(results: Results, rows: Sequence[Comparison]) -> tuple[str, ...]:
+    bands = dict.fromkeys(
+        f"{row.measure.name} {results.bands.get(row.measure.name, 0.0):.1g}" for row in rows
+    )
+    said = (
+        f"A tie is a difference of no more than the scorer's own noise: {', '.join(bands)}. "
+        "p: two-sided sign-flip test by prompt, 10,000 flips; Holm: over the independent measures."
+    )
     if any(row.measure.binary for row in rows):
         said += (
             " Repaired: of the other's noes, yes here; broken: of its yeses, no here. Noes by noes: how many "

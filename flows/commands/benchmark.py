@@ -62,7 +62,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompts",
         metavar="FILE|DIR|NAME",
-        help="a .txt, .csv or .jsonl file; a folder with HPDv2's benchmark; hpdv2 (from the hub) or "
+        help="a .txt, .csv, .json or .jsonl file; a folder with HPDv2's benchmark; hpdv2 (from the hub) or "
         "tabletop (default)",
     )
     whole: dict[str, Any] = {"type": int, "metavar": "N"}

@@ -22,7 +22,7 @@ from contracts.records import (
     Score,
     Usage,
 )
-from flows.benchmark import page, results, tables
+from flows.benchmark import figures, page, results, tables
 from flows.benchmark.results import Results
 from flows.benchmark.tables import Figures
 from flows.benchmark.trails import Spent, Stand, Trail, of_repairs, of_rounds, timing
@@ -78,13 +78,18 @@ def test_looks_of_the_judge_make_the_defenders_no_cheaper() -> None:
 def written(tokens: int, usd: float) -> Results:
     """Results whose regeneration took so much for each prompt."""
     plain = made(noisy(6, {"one-shot": 0.0, "regeneration": 0.3}))
+    return charged(plain, slice(None), revise=1, tokens=tokens, usd=usd)
 
-    def charged(trail: Trail) -> Trail:
-        spent = replace(trail.end.spent, revise=1, tokens=tokens, usd=usd)
-        return Trail((trail.stands[0], Stand(trail.end.picture, spent)))
 
-    rows = tuple(tuple(charged(trail) for trail in row) for row in plain.trails["regeneration"])
-    return replace(plain, trails={**plain.trails, "regeneration": rows})
+def charged(results: Results, prompts: slice, **spent) -> Results:
+    """The results, regeneration's last step of some prompts having taken something else."""
+
+    def again(trail: Trail) -> Trail:
+        return Trail((trail.stands[0], Stand(trail.end.picture, replace(trail.end.spent, **spent))))
+
+    rows = list(results.trails["regeneration"])
+    rows[prompts] = [tuple(again(trail) for trail in row) for row in rows[prompts]]
+    return replace(results, trails={**results.trails, "regeneration": tuple(rows)})
 
 
 def cost_lines(measured: Results) -> dict[str, dict[str, str]]:
@@ -134,3 +139,17 @@ def test_files_hold_tokens_and_dollars_and_older_ones_are_read(tmp_path) -> None
             stand.pop()
     older = results.from_json(raw).trails["regeneration"][0][0].end.spent
     assert (older.tokens, older.usd) == (1500, 0.0)
+
+
+def test_where_the_other_had_nothing_left_to_draw_with_the_same_seconds_is_said() -> None:
+    even = made(noisy(8, {"one-shot": 0.0, "best-of-n": 0.1, "regeneration": 0.3}))
+    assert figures.outrun(even, "regeneration", "best-of-n") == 0
+    slow = charged(even, slice(2), diagnose=9)
+    assert figures.outrun(slow, "regeneration", "best-of-n") == 0.25
+    said = "The last draw of best-of-n stands for any longer time: regeneration in 25 % of the pairs"
+    assert said in tables.markdown(Figures.of(slow)) and said not in tables.markdown(Figures.of(even))
+
+
+def test_the_band_of_ties_is_told() -> None:
+    found = Figures.of(replace(written(0, 0.0), bands={"sound": 0.0, "report": 2e-6, "taste": 0.0}))
+    assert "no more than the scorer's own noise: sound 0, report 2e-06, taste 0." in tables.markdown(found)

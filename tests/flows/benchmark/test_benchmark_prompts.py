@@ -53,6 +53,14 @@ def test_text_csv_and_jsonl_say_the_same(tmp_path) -> None:
     assert [(p.id, p.category) for p in read_prompts(lines)] == [("7", ""), ("line-3", "")]
 
 
+def test_a_json_list_holds_texts_or_objects(tmp_path) -> None:
+    path = written(tmp_path, "a.json", '["a red cone", {"prompt": "a blue ball", "category": "ball"}]')
+    assert [(p.id, p.text, p.category) for p in read_prompts(path)] == [
+        ("line-1", "a red cone", ""),
+        ("line-2", "a blue ball", "ball"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -61,11 +69,16 @@ def test_text_csv_and_jsonl_say_the_same(tmp_path) -> None:
         ("a.txt", b"a red cone\na \xff ball\n", "line 2: byte 3 is not UTF-8"),
         ("a.txt", "a cone\n" + "many words " * 1_000, "line 2: the prompt has 10,999 characters"),
         ("a.txt", "a cone\na cone\n", "line 2: the prompt was given before, in .*line 1"),
+        ("a.txt", "a red cone\na  red cone\n", "line 2: the prompt was given before, in .*line 1"),
         ("a.csv", "id,prompt\n1,a cone\n1,a ball\n", "line 3: the id '1' was given before"),
         ("a.csv", "id,text\n1,a cone\n", "one of them 'prompt'"),
         ("a.csv", "id,prompt\n1,a cone, red\n", "more cells than columns"),
         ("a.jsonl", '{"prompt": "a cone"}\nred', "line 2: not JSON"),
         ("a.jsonl", '["a cone"]', "write an object"),
+        ("a.json", '{"prompt": "a cone"}', "must hold a JSON list"),
+        ("a.json", '["a cone", 7]', "must hold a JSON list"),
+        ("a.json", '["a cone"', "not JSON"),
+        ("a.json", '["a cone", "a cone"]', "prompt 2: the prompt was given before, in .*prompt 1"),
         ("a.jsonl", '{"text": "a cone"}', "the prompt is missing"),
         ("a.jsonl", '{"prompt": ["a cone"]}', "prompt must be text"),
         ("a.jsonl", '{"prompt": "  "}', "line 1: the prompt is empty"),
@@ -113,6 +126,14 @@ def test_hpdv2_from_a_folder_has_all_styles_in_any_part(tmp_path) -> None:
     assert len(whole) == 32 and whole == read_prompts(str(tmp_path / "HPDv2" / "benchmark"))
     assert categories(read_prompts(str(tmp_path / "HPDv2"), 4)) == list(STYLES)
     assert whole[0].id == "anime-00000"
+
+
+def test_what_hpdv2_repeats_counts_once(tmp_path) -> None:
+    folder = hpdv2(tmp_path / "repeats", 2)
+    (folder / "anime.json").write_text(json.dumps(["a cat", "a  cat "]))
+    (folder / "photo.json").write_text(json.dumps(["a dog", "a cat"]))
+    prompts = read_prompts(str(folder))
+    assert [p.text for p in prompts if p.category in ("anime", "photo")] == ["a cat", "a dog"]
 
 
 def test_hpdv2_from_the_hub(tmp_path, monkeypatch) -> None:
