@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,17 @@ def test_what_cannot_be_done_is_one_line(ask, prompts, words, message) -> None:
     code, out, err = ask("--prompts", prompts, *words)
     assert code == 1 and not out
     assert re.fullmatch(f"error: .*{message}.*", " ".join(err.split()))
+
+
+@pytest.mark.parametrize(
+    "words", [("--prompts", "empty.txt"), ("--arms", "best"), ("--n", "401"), ("compare", "here", "there")]
+)
+def test_what_cannot_be_done_is_said_before_torch_is_loaded(tmp_path, words) -> None:
+    (tmp_path / "empty.txt").touch()
+    asked = "import sys; from flows.cli import main; main(sys.argv[1:]); print('torch' in sys.modules)"
+    command = [sys.executable, "-c", asked, "benchmark", *words]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert said.stdout == "False\n" and said.stderr.startswith("error: ")
 
 
 def test_the_preset_takes_the_papers_numbers_as_far_as_there_are_prompts(ask, prompts) -> None:
