@@ -21,6 +21,7 @@ from contracts.records import (
     LeftOut,
     Lesson,
     Mask,
+    ModelCall,
     Recollection,
     RegionPlan,
     Repair,
@@ -33,7 +34,6 @@ from contracts.records import (
     Score,
     Symptom,
     Trial,
-    Usage,
     Verdict,
 )
 
@@ -104,7 +104,11 @@ class PromptModifier(Protocol):
 
 
 class MemoryBank(Protocol):
-    """The record of every step. Each commit is durable before it returns, and possible only once."""
+    """The record of every step. Each commit is durable before it returns, and possible only once.
+
+    `seconds` is a sample's share of what a step took; `calls` are the models that were called for it, and
+    what they took.
+    """
 
     def begin(
         self, run_id: str, *, kind: str, prompt: str, seed: int, settings: Mapping[str, object]
@@ -146,13 +150,29 @@ class MemoryBank(Protocol):
 
     def open_round(self, run_id: str, index: int, prompt: str, seed: int) -> Round: ...
 
-    def commit_image(self, run_id: str, index: int, image: Image, seconds: float) -> str:
+    def commit_image(
+        self, run_id: str, index: int, image: Image, seconds: float, calls: Sequence[ModelCall] = ()
+    ) -> str:
         """Store the picture and return its digest."""
         ...
 
-    def commit_diagnosis(self, run_id: str, index: int, diagnosis: Diagnosis, seconds: float) -> None: ...
+    def commit_diagnosis(
+        self,
+        run_id: str,
+        index: int,
+        diagnosis: Diagnosis,
+        seconds: float,
+        calls: Sequence[ModelCall] = (),
+    ) -> None: ...
 
-    def commit_scores(self, run_id: str, index: int, scores: Sequence[Score], seconds: float) -> None: ...
+    def commit_scores(
+        self,
+        run_id: str,
+        index: int,
+        scores: Sequence[Score],
+        seconds: float,
+        calls: Sequence[ModelCall] = (),
+    ) -> None: ...
 
     def commit_verdict(self, run_id: str, index: int, verdict: Verdict, trials: Sequence[Trial] = ()) -> None:
         """Store the gate's word, and what the round taught."""
@@ -177,7 +197,14 @@ class MemoryBank(Protocol):
         """Let `recall` tell a run, before it begins, what it was told elsewhere."""
         ...
 
-    def commit_revision(self, run_id: str, index: int, revision: Revision, seconds: float) -> None: ...
+    def commit_revision(
+        self,
+        run_id: str,
+        index: int,
+        revision: Revision,
+        seconds: float,
+        calls: Sequence[ModelCall] = (),
+    ) -> None: ...
 
     def commit_plan(
         self, run_id: str, index: int, regions: Sequence[RegionPlan], left_out: Sequence[LeftOut]
@@ -193,17 +220,32 @@ class MemoryBank(Protocol):
         prompt: str,
         seconds: float,
         answers: Sequence[Answer] = (),
-        usage: Usage | None = None,
+        calls: Sequence[ModelCall] = (),
     ) -> None: ...
 
     def commit_painting(
-        self, run_id: str, index: int, region: int, candidate: int, image: Image, seed: int, seconds: float
+        self,
+        run_id: str,
+        index: int,
+        region: int,
+        candidate: int,
+        image: Image,
+        seed: int,
+        seconds: float,
+        calls: Sequence[ModelCall] = (),
     ) -> str:
         """Store the painted crop and return its digest."""
         ...
 
     def commit_look(
-        self, run_id: str, index: int, region: int, candidate: int, look: Candidate, seconds: float
+        self,
+        run_id: str,
+        index: int,
+        region: int,
+        candidate: int,
+        look: Candidate,
+        seconds: float,
+        calls: Sequence[ModelCall] = (),
     ) -> None:
         """Store what was measured on the picture with this candidate, and the gate's word on it."""
         ...

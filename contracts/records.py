@@ -22,6 +22,8 @@ RunStatus: TypeAlias = Literal["running", "finished", "interrupted"]
 
 ReviewDecision: TypeAlias = Literal["accept", "reject", "edit prompt", "edit thresholds", "stop", "gate"]
 
+Part: TypeAlias = Literal["generator", "inpainter", "defender", "scorer", "modifier"]
+
 CATEGORIES: tuple[Category, ...] = get_args(Category)
 """The three artifact categories of SynthScars (arXiv 2503.15264, section 3)."""
 
@@ -56,35 +58,6 @@ class Finding:
         return float(self.mask.mean()) if self.mask.size else 0.0
 
 
-@dataclass(frozen=True, eq=False)
-class Diagnosis:
-    """What the defender saw in one image. No findings means "no artifacts found"."""
-
-    findings: tuple[Finding, ...]
-    synthetic_probability: float | None = None
-    answer: str = ""
-    """The defender's full text, for the record."""
-
-    def union(self, shape: tuple[int, int]) -> Mask:
-        """All masks together, shape (H, W)."""
-        total = np.zeros(shape, dtype=bool)
-        for finding in self.findings:
-            total |= finding.mask
-        return total
-
-
-@dataclass(frozen=True)
-class Score:
-    """A number that always travels with who gave it. Higher is better.
-
-    Scores of different `name` or `version` are never compared.
-    """
-
-    name: str
-    version: str
-    value: float
-
-
 @dataclass(frozen=True)
 class Usage:
     """What asking a language model took. Sums of it are sums of each part."""
@@ -107,6 +80,52 @@ class Usage:
             self.output_tokens + other.output_tokens,
             self.usd + other.usd,
         )
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """One sample's share of one call of a model."""
+
+    part: Part
+    name: str
+    """The tool's."""
+    seconds: float
+    """The call's, divided by the samples it was for."""
+    batch: int
+    """Samples that the call was for."""
+    usage: Usage = Usage()
+    """What a language model took for the sample; nothing for other models."""
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """What the defender saw in one image. No findings means "no artifacts found"."""
+
+    findings: tuple[Finding, ...]
+    synthetic_probability: float | None = None
+    answer: str = ""
+    """The defender's full text, for the record."""
+    usage: Usage = Usage()
+    """What a language model took to look, if one did."""
+
+    def union(self, shape: tuple[int, int]) -> Mask:
+        """All masks together, shape (H, W)."""
+        total = np.zeros(shape, dtype=bool)
+        for finding in self.findings:
+            total |= finding.mask
+        return total
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number that always travels with who gave it. Higher is better.
+
+    Scores of different `name` or `version` are never compared.
+    """
+
+    name: str
+    version: str
+    value: float
 
 
 @dataclass(frozen=True)

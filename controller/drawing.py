@@ -20,6 +20,7 @@ from contracts.records import (
     Category,
     Finding,
     GenerationRequest,
+    ModelCall,
     RevisionRequest,
     Round,
     Run,
@@ -40,8 +41,10 @@ from controller.steps import (
     check_unique,
     ignore,
     score_all,
+    seconds_of,
     timed,
     usable_prompt,
+    written,
 )
 
 KIND = "regeneration"
@@ -178,9 +181,11 @@ class _Loop:
         requests = [GenerationRequest(state.last.prompt, state.last.seed) for state in chunk]
         tool = self.tools.generator
         images, seconds = timed(tool.name, len(chunk), lambda: tool.generate(requests))
+        call = ModelCall("generator", tool.name, seconds, len(chunk))
         for state, image in zip(chunk, images, strict=True):
             check_image(tool.name, image)
-            state.update(image=self.bank.commit_image(state.run_id, state.last.index, image, seconds))
+            digest = self.bank.commit_image(state.run_id, state.last.index, image, seconds, [call])
+            state.update(image=digest)
             yield state
 
     def _prompt(self, state: _State) -> str:
@@ -191,9 +196,9 @@ class _Loop:
     def _score(self, chunk: Sequence[_State]) -> Iterator[_State]:
         images = [self.bank.image(state.last.image or "") for state in chunk]
         prompts = [state.case.prompt for state in chunk]
-        rows, seconds = score_all((self.tools.selection_scorer,), images, prompts)
+        rows, calls = score_all((self.tools.selection_scorer,), images, prompts)
         for state, row in zip(chunk, rows, strict=True):
-            self.bank.commit_scores(state.run_id, state.last.index, row, seconds)
+            self.bank.commit_scores(state.run_id, state.last.index, row, seconds_of(calls), calls)
             state.update(scores=row)
             yield state
 
@@ -212,7 +217,8 @@ class _Loop:
         revisions, seconds = timed(tool.name, len(chunk), lambda: tool.revise(requests))
         for state, revision in zip(chunk, revisions, strict=True):
             kept = replace(revision, prompt=usable_prompt(tool.name, revision.prompt))
-            self.bank.commit_revision(state.run_id, state.last.index, kept, seconds)
+            calls = written(tool.name, kept.usage, seconds, len(chunk))
+            self.bank.commit_revision(state.run_id, state.last.index, kept, seconds, calls)
             state.update(revision=kept)
             yield state
 

@@ -23,6 +23,7 @@ from contracts.records import (
     GenerationRequest,
     Image,
     Lesson,
+    ModelCall,
     Revision,
     RevisionRequest,
     Round,
@@ -50,8 +51,10 @@ from controller.steps import (
     diagnoses_of,
     ignore,
     score_all,
+    seconds_of,
     timed,
     usable_prompt,
+    written,
 )
 
 KIND = "regeneration"
@@ -239,9 +242,10 @@ class _Loop:
         requests = [GenerationRequest(state.last.prompt, state.last.seed) for state in chunk]
         tool = self.tools.generator
         images, seconds = timed(tool.name, len(chunk), lambda: tool.generate(requests))
+        call = ModelCall("generator", tool.name, seconds, len(chunk))
         for state, image in zip(chunk, images, strict=True):
             check_image(tool.name, image)
-            digest = self.bank.commit_image(state.run_id, index, image, seconds)
+            digest = self.bank.commit_image(state.run_id, index, image, seconds, [call])
             state.update(image=digest)
             yield state
 
@@ -249,15 +253,16 @@ class _Loop:
         images, tool = self._images(chunk), self.tools.defender
         diagnoses, seconds = diagnoses_of(tool.name, images, lambda: tool.diagnose(images))
         for state, diagnosis in zip(chunk, diagnoses, strict=True):
-            self.bank.commit_diagnosis(state.run_id, state.last.index, diagnosis, seconds)
+            call = ModelCall("defender", tool.name, seconds, len(chunk), diagnosis.usage)
+            self.bank.commit_diagnosis(state.run_id, state.last.index, diagnosis, seconds, [call])
             state.update(diagnosis=diagnosis)
             yield state
 
     def _score(self, chunk: Sequence[_State]) -> Iterator[_State]:
         images, prompts = self._images(chunk), [state.prompt for state in chunk]
-        rows, seconds = score_all(self.tools.scorers, images, prompts)
+        rows, calls = score_all(self.tools.scorers, images, prompts)
         for state, row in zip(chunk, rows, strict=True):
-            self.bank.commit_scores(state.run_id, state.last.index, row, seconds)
+            self.bank.commit_scores(state.run_id, state.last.index, row, seconds_of(calls), calls)
             state.update(scores=row)
             yield state
 
@@ -284,9 +289,9 @@ class _Loop:
 
     def _revise(self, chunk: Sequence[_State]) -> Iterator[_State]:
         for state in (state for state in chunk if told(state.rounds)):
-            written = Revision(clean_prompt(told(state.rounds)), reason="written by the person who was asked")
-            self.bank.commit_revision(state.run_id, state.last.index, written, 0.0)
-            state.update(revision=written)
+            own = Revision(clean_prompt(told(state.rounds)), reason="written by the person who was asked")
+            self.bank.commit_revision(state.run_id, state.last.index, own, 0.0)
+            state.update(revision=own)
             yield state
         if not (chunk := [state for state in chunk if state.last.revision is None]):
             return
@@ -295,7 +300,8 @@ class _Loop:
         revisions, seconds = timed(tool.name, len(chunk), lambda: tool.revise(requests))
         for state, revision in zip(chunk, revisions, strict=True):
             kept = replace(revision, prompt=usable_prompt(tool.name, revision.prompt))
-            self.bank.commit_revision(state.run_id, state.last.index, kept, seconds)
+            calls = written(tool.name, kept.usage, seconds, len(chunk))
+            self.bank.commit_revision(state.run_id, state.last.index, kept, seconds, calls)
             state.update(revision=kept)
             yield state
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from contracts.errors import InvalidInput, ModelError
 from contracts.protocols import Defender, PromptModifier, Scorer
-from contracts.records import Diagnosis, Finding, Image, Score
+from contracts.records import Diagnosis, Finding, Image, ModelCall, Score, Usage
 from controller.prompt_rules import clean_prompt
 
 StepRunner: TypeAlias = Callable[[str, Callable[[], None]], None]
@@ -161,16 +161,26 @@ def timed(name: str, count: int, call: Callable[[], list[T]]) -> tuple[list[T], 
 
 def score_all(
     scorers: Sequence[Scorer], images: Sequence[Image], prompts: Sequence[str]
-) -> tuple[list[tuple[Score, ...]], float]:
-    """Every scorer's score of every picture, and a picture's share of the seconds. Raises ModelError."""
+) -> tuple[list[tuple[Score, ...]], list[ModelCall]]:
+    """Every scorer's score of every picture, and a picture's share of each call. Raises ModelError."""
     columns: list[list[Score]] = []
-    seconds = 0.0
+    calls: list[ModelCall] = []
     for tool in scorers:
         scores, share = timed(tool.name, len(images), lambda t=tool: t.score(images, prompts))  # type: ignore[misc]
         check_scores(tool.name, scores)
         columns.append(scores)
-        seconds += share
-    return list(zip(*columns, strict=True)), seconds
+        calls.append(ModelCall("scorer", tool.name, share, len(images)))
+    return list(zip(*columns, strict=True)), calls
+
+
+def seconds_of(calls: Sequence[ModelCall]) -> float:
+    """What they took together."""
+    return sum((call.seconds for call in calls), 0.0)
+
+
+def written(name: str, usage: Usage, seconds: float, batch: int) -> tuple[ModelCall, ...]:
+    """What a modifier's answer took: a call if a language model was asked for it, none if rules gave it."""
+    return (ModelCall("modifier", name, seconds, batch, usage),) if usage.calls else ()
 
 
 def diagnoses_of(

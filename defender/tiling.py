@@ -80,12 +80,13 @@ class TiledDefender:
     def _closer(self, image: Image, whole: Diagnosis) -> Diagnosis:
         height, width = image.shape[:2]
         # The whole view comes first: of equals it is the one that has seen the context.
-        seen = list(whole.findings)
+        seen, usage = list(whole.findings), whole.usage
         for box, diagnosis in self._look(image):
             seen += findings_of_tile(diagnosis, box, height, width)
+            usage += diagnosis.usage
         sure = [finding for finding in seen if finding.confidence >= self.min_confidence]
         merged = merge(sure, self.tiling.same_iou, self.tiling.same_containment)
-        return replace(whole, findings=tuple(merged))
+        return replace(whole, findings=tuple(merged), usage=usage)
 
     def _look(self, image: Image) -> Iterator[tuple[Box, Diagnosis]]:
         boxes = plan(image.shape[0], image.shape[1], self.tiling)

@@ -141,8 +141,9 @@ class VisionDefender:
             "sam": None if self.sam is None else self.sam.digest,
         }
 
-    def _ask(self, image: Image) -> tuple[list[Claim], str]:
-        """What the model claims about a picture, and its text."""
+    def _ask(self, image: Image) -> tuple[list[Claim], str, Usage]:
+        """What the model claims about a picture, its text, and what it took."""
+        meter = self._meter.part()
         asked: list[Message] = [
             {"role": "system", "content": render("vision/task")},
             {"role": "user", "content": [_text_part(render("vision/request")), self._picture_part(image)]},
@@ -150,7 +151,7 @@ class VisionDefender:
         messages, problem = asked, ""
         for number in range(1, self.settings.tries + 1):
             try:
-                answer = self.chat.ask(messages, _SCHEMA, "findings", self._meter, seed=number)
+                answer = self.chat.ask(messages, _SCHEMA, "findings", meter, seed=number)
             except BudgetSpent as limit:
                 raise ModelError(
                     f"{self.chat.settings.model} can look at no more pictures, {limit}: raise "
@@ -158,7 +159,7 @@ class VisionDefender:
                 ) from limit
             claims, problem = ([], answer.problem) if answer.data is None else read_claims(answer.data)
             if not problem:
-                return claims, answer.text
+                return claims, answer.text, meter.used
             said = {"role": "assistant", "content": answer.text[:2_000] or "-"}
             messages = [*asked, said, {"role": "user", "content": render("vision/again", problem=problem)}]
         raise ModelError(
@@ -166,7 +167,7 @@ class VisionDefender:
             f"({problem}): try another vision model"
         )
 
-    def _diagnosis(self, image: Image, claims: Sequence[Claim], text: str) -> Diagnosis:
+    def _diagnosis(self, image: Image, claims: Sequence[Claim], text: str, usage: Usage) -> Diagnosis:
         shape = (image.shape[0], image.shape[1])
         sure = [claim for claim in claims if claim.confidence >= self.settings.min_confidence]
         placed = [(claim, box) for claim in sure if (box := box_in(claim.box, shape)) is not None]
@@ -176,7 +177,7 @@ class VisionDefender:
             _finding(claim, _outline(box, None if mask is None else mask[0], shape))
             for (claim, box), mask in zip(placed, drawn, strict=True)
         )
-        return Diagnosis(findings, None, " ".join(text.split()))
+        return Diagnosis(findings, None, " ".join(text.split()), usage)
 
     def _picture_part(self, image: Image) -> dict[str, Any]:
         picture = PILImage.fromarray(image)

@@ -14,6 +14,8 @@ rows.py     rows that a commit needs, found or told missing
 reading.py  from rows to records
 holding.py  runs begun, taken up again, held by one process at a time
 committing.py every step of both loops, each once
+costs.py    every model call: tokens, seconds, money
+artifacts.py files that were written for a person
 experience.py what was tried against which flaw, what came of it, and what of that the next run is told
 bank.py     the MemoryBank protocol over all of these
 """

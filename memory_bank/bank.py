@@ -8,7 +8,10 @@ from typing import cast
 from sqlalchemy.orm import Session
 
 from contracts.records import Content, Image, Lesson, Mask, Recollection, Symptom
+from memory_bank import artifacts
+from memory_bank.artifacts import Artifact
 from memory_bank.committing import Committing
+from memory_bank.costs import KeptCall, calls_of
 from memory_bank.database import Database, Opening
 from memory_bank.experience import (
     Learned,
@@ -98,6 +101,26 @@ class SqlMemoryBank(Committing):
     def lessons(self, wanted: LessonFilter) -> list[Learned]:
         """What was learned, as the filter says."""
         return self._database.read(lambda session: lessons(session, wanted))
+
+    # --- costs and files -----------------------------------------------------------------------------------
+
+    def calls(self, run_id: str) -> list[KeptCall]:
+        """Every model call of a run, in the order in which its steps were committed; none for an unknown
+        run."""
+        return self._database.read(lambda session: calls_of(session, check_run_id(run_id)))
+
+    def keep_artifacts(self, files: Sequence[Artifact]) -> None:
+        """Keep which files runs were written to; one written again takes the place of what was there. Raises
+        RunNotFound."""
+        self._database.write(lambda session: artifacts.keep(session, files))
+
+    def artifacts(self, run_id: str) -> list[Artifact]:
+        """Files that a run was written to, oldest first; none for an unknown run."""
+        return self._database.read(lambda session: artifacts.of_run(session, check_run_id(run_id)))
+
+    def files_with(self, digest: str) -> list[Artifact]:
+        """Files of any run that had these bytes (sha256) when they were written, the latest first."""
+        return self._database.read(lambda session: artifacts.of_bytes(session, digest))
 
     # --- upkeep --------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from contracts.records import (
     Finding,
     Image,
     LeftOut,
+    ModelCall,
     RegionPlan,
     Repair,
     Review,
@@ -30,9 +31,9 @@ from contracts.records import (
     Round,
     Score,
     Trial,
-    Usage,
     Verdict,
 )
+from memory_bank.costs import call_rows
 from memory_bank.experience import learn
 from memory_bank.holding import Holding
 from memory_bank.rows import finite, held_run, now, region_row, round_row
@@ -45,7 +46,6 @@ from memory_bank.tables import (
     ResultRow,
     ReviewRow,
     RevisionRow,
-    RevisionUsageRow,
     RoundRow,
     RunRow,
     ScoreRow,
@@ -72,17 +72,21 @@ class Committing(Holding):
         self._commit(run_id, index, "open", None, rows)
         return Round(index=int(index), prompt=prompt, seed=int(seed))
 
-    def commit_image(self, run_id: str, index: int, image: Image, seconds: float) -> str:
+    def commit_image(
+        self, run_id: str, index: int, image: Image, seconds: float, calls: Sequence[ModelCall] = ()
+    ) -> str:
         """Store the uint8 (H, W, 3) picture and return its digest. Raises AlreadyCommitted."""
         digest = self._store.put_image(image)
 
         def rows(session: Session, run: RunRow) -> None:
             round_row(session, run, index).image = digest
 
-        self._commit(run_id, index, "image", seconds, rows)
+        self._commit(run_id, index, "image", seconds, rows, calls=calls)
         return digest
 
-    def commit_diagnosis(self, run_id: str, index: int, diagnosis: Diagnosis, seconds: float) -> None:
+    def commit_diagnosis(
+        self, run_id: str, index: int, diagnosis: Diagnosis, seconds: float, calls: Sequence[ModelCall] = ()
+    ) -> None:
         """Store the findings with their bool (H, W) masks. Raises AlreadyCommitted, ModelError for NaN."""
         probability = diagnosis.synthetic_probability
         if probability is not None:
@@ -107,9 +111,16 @@ class Committing(Holding):
                 for ordinal, (finding, confidence, mask) in enumerate(kept)
             )
 
-        self._commit(run_id, index, "diagnosis", seconds, rows)
+        self._commit(run_id, index, "diagnosis", seconds, rows, calls=calls)
 
-    def commit_scores(self, run_id: str, index: int, scores: Sequence[Score], seconds: float) -> None:
+    def commit_scores(
+        self,
+        run_id: str,
+        index: int,
+        scores: Sequence[Score],
+        seconds: float,
+        calls: Sequence[ModelCall] = (),
+    ) -> None:
         """Store the scores in their order. Raises AlreadyCommitted, ModelError for NaN."""
         values = [finite(score.value, f"score {score.name}") for score in scores]
 
@@ -122,7 +133,7 @@ class Committing(Holding):
                 for ordinal, (score, value) in enumerate(zip(scores, values, strict=True))
             )
 
-        self._commit(run_id, index, "scores", seconds, rows)
+        self._commit(run_id, index, "scores", seconds, rows, calls=calls)
 
     def commit_verdict(self, run_id: str, index: int, verdict: Verdict, trials: Sequence[Trial] = ()) -> None:
         """Store the gate's word on the round, and what it taught. Raises AlreadyCommitted."""
@@ -159,7 +170,9 @@ class Committing(Holding):
 
         self._commit(run_id, index, "review", None, rows)
 
-    def commit_revision(self, run_id: str, index: int, revision: Revision, seconds: float) -> None:
+    def commit_revision(
+        self, run_id: str, index: int, revision: Revision, seconds: float, calls: Sequence[ModelCall] = ()
+    ) -> None:
         """Store the prompt for the next round. Raises AlreadyCommitted."""
         check_text(revision.prompt, "revised prompt")
 
@@ -171,12 +184,11 @@ class Committing(Holding):
                     prompt=revision.prompt,
                     addressed=list(revision.addressed),
                     reason=revision.reason,
-                    usage=_usage_row(revision.usage),
                     answers=_answer_values(revision.answers),
                 )
             )
 
-        self._commit(run_id, index, "revision", seconds, rows)
+        self._commit(run_id, index, "revision", seconds, rows, calls=calls)
 
     def commit_plan(
         self, run_id: str, index: int, regions: Sequence[RegionPlan], left_out: Sequence[LeftOut]
@@ -208,21 +220,27 @@ class Committing(Holding):
         prompt: str,
         seconds: float,
         answers: Sequence[Answer] = (),
-        usage: Usage | None = None,
+        calls: Sequence[ModelCall] = (),
     ) -> None:
-        """Store what the painter is told about a region, what is new in it, and what it took. Raises
-        AlreadyCommitted."""
+        """Store what the painter is told about a region, and what is new in it. Raises AlreadyCommitted."""
         check_text(prompt, "region's prompt")
 
         def rows(session: Session, run: RunRow) -> None:
             row = region_row(session, run, index, region)
             row.prompt, row.answers = prompt, _answer_values(answers)
-            row.usage = asdict(usage) if usage and usage.calls else None
 
-        self._commit(run_id, index, "prompt", seconds, rows, region)
+        self._commit(run_id, index, "prompt", seconds, rows, region, calls=calls)
 
     def commit_painting(
-        self, run_id: str, index: int, region: int, candidate: int, image: Image, seed: int, seconds: float
+        self,
+        run_id: str,
+        index: int,
+        region: int,
+        candidate: int,
+        image: Image,
+        seed: int,
+        seconds: float,
+        calls: Sequence[ModelCall] = (),
     ) -> str:
         """Store the painted crop, uint8 (h, w, 3), and return its digest. Raises AlreadyCommitted."""
         check_seed(seed)
@@ -232,11 +250,18 @@ class Committing(Holding):
             row = region_row(session, run, index, region)
             session.add(CandidateRow(region_pk=row.id, ordinal=candidate, seed=int(seed), painted=digest))
 
-        self._commit(run_id, index, "paint", seconds, rows, region, candidate)
+        self._commit(run_id, index, "paint", seconds, rows, region, candidate, calls)
         return digest
 
     def commit_look(
-        self, run_id: str, index: int, region: int, candidate: int, look: Candidate, seconds: float
+        self,
+        run_id: str,
+        index: int,
+        region: int,
+        candidate: int,
+        look: Candidate,
+        seconds: float,
+        calls: Sequence[ModelCall] = (),
     ) -> None:
         """Store what was measured on the picture with a candidate, and the gate's word on it.
 
@@ -264,7 +289,7 @@ class Committing(Holding):
             for name, value in values.items():
                 setattr(row, name, value)
 
-        self._commit(run_id, index, "look", seconds, rows, region, candidate)
+        self._commit(run_id, index, "look", seconds, rows, region, candidate, calls)
 
     def commit_repair(
         self,
@@ -314,8 +339,10 @@ class Committing(Holding):
         rows: Callable[[Session, RunRow], None],
         region: int = 0,
         candidate: int = 0,
+        calls: Sequence[ModelCall] = (),
     ) -> None:
-        """One transaction: the run is still ours, the step is new, its rows are written.
+        """One transaction: the run is still ours, the step is new, its rows and those of its model calls are
+        written.
 
         If the connection is lost while it is committed, the moment tells on the next try whether it was.
         """
@@ -336,6 +363,7 @@ class Committing(Holding):
                     candidate=int(candidate),
                     seconds=None if seconds is None else float(seconds),
                     committed_at=moment,
+                    calls=call_rows(run.settings, calls),
                 )
             )
             try:
@@ -394,10 +422,6 @@ def _place(index: int, region: int, candidate: int) -> str:
     """`round 2`, `round 2, region 1`, `round 2, region 1, candidate 3`."""
     named = (("round", index), ("region", region), ("candidate", candidate))
     return ", ".join(f"{name} {number}" for name, number in named if number)
-
-
-def _usage_row(usage: Usage) -> RevisionUsageRow | None:
-    return RevisionUsageRow(**asdict(usage)) if usage.calls else None
 
 
 def _answer_values(answers: Sequence[Answer]) -> list[dict[str, Any]]:

@@ -16,9 +16,10 @@ from sqlalchemy.orm import Session
 
 from contracts.errors import InvalidInput
 from contracts.records import RunStatus
+from memory_bank.costs import REQUESTS, summed
 from memory_bank.lease import is_live
 from memory_bank.settings import KINDS
-from memory_bank.tables import RoundRow, RunRow, StepRow, VerdictRow
+from memory_bank.tables import ModelCallRow, RoundRow, RunRow, StepRow, VerdictRow
 
 Order: TypeAlias = Literal["newest", "oldest", "rounds", "prompt"]
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -47,6 +48,12 @@ class RunSummary:
     """Number of the last accepted round."""
     seconds: float
     """Model time of all steps."""
+    calls: int
+    """Model calls, as far as they are kept (from schema 0007 on; before, those of language models)."""
+    tokens: int
+    """In and out, of language models."""
+    usd: float
+    """US dollars; 0 where no price is known."""
 
 
 @dataclass(frozen=True)
@@ -76,30 +83,30 @@ def summaries(session: Session, wanted: RunFilter) -> list[RunSummary]:
     """The runs that the filter lets through, at most `limit` of them."""
     live = _live(session)
     chosen = _chosen(wanted, live, session.get_bind().dialect.name == "sqlite").subquery()
+    columns: dict[str, Any] = {
+        "run_id": RunRow.run_id,
+        "kind": RunRow.kind,
+        "prompt": RunRow.prompt,
+        "seed": RunRow.seed,
+        "status": RunRow.status,
+        "created": RunRow.created,
+        "rounds": RunRow.round_count,
+        "best": _best(),
+        "seconds": func.coalesce(_seconds(), 0.0),
+        "calls": func.coalesce(summed(REQUESTS), 0),
+        "tokens": func.coalesce(summed(ModelCallRow.input_tokens + ModelCallRow.output_tokens), 0),
+        "usd": func.coalesce(summed(ModelCallRow.usd), 0.0),
+    }
     statement = (
-        select(
-            RunRow.id,
-            RunRow.run_id,
-            RunRow.kind,
-            RunRow.prompt,
-            RunRow.seed,
-            RunRow.status,
-            RunRow.created,
-            RunRow.round_count,
-            _best(),
-            _seconds(),
-        )
+        select(RunRow.id, *columns.values())
         .join(chosen, chosen.c.id == RunRow.id)
         .order_by(*_ordering(wanted))
     )
-    return [
-        RunSummary(
-            run_id, kind, prompt, seed, _status(status, pk in live), created, rounds, best, seconds or 0.0
-        )
-        for pk, run_id, kind, prompt, seed, status, created, rounds, best, seconds in session.execute(
-            statement
-        )
-    ]
+    found = []
+    for pk, *row in session.execute(statement):
+        values = dict(zip(columns, row, strict=True))
+        found.append(RunSummary(**{**values, "status": _status(values["status"], pk in live)}))
+    return found
 
 
 def _chosen(wanted: RunFilter, live: set[int], sqlite: bool) -> Select[Any]:

@@ -32,6 +32,7 @@ from contracts.records import (
     Usage,
     Verdict,
 )
+from memory_bank.costs import usage_of
 from memory_bank.database import Database
 from memory_bank.lease import is_live
 from memory_bank.listing import RunFilter, RunSummary, summaries
@@ -46,6 +47,7 @@ from memory_bank.tables import (
     RevisionRow,
     RoundRow,
     RunRow,
+    StepRow,
     VerdictRow,
 )
 
@@ -139,26 +141,22 @@ def whole_runs() -> Any:
         RoundRow.scores,
         RoundRow.review,
         RoundRow.verdict,
+        RoundRow.revision,
         RoundRow.left_out,
         RoundRow.result,
     )
     return select(RunRow).options(
-        selectinload(RunRow.steps),
+        selectinload(RunRow.steps).selectinload(StepRow.calls),
         *(rounds.selectinload(part) for part in parts),
-        rounds.selectinload(RoundRow.revision).selectinload(RevisionRow.usage),
         rounds.selectinload(RoundRow.regions).selectinload(RegionRow.candidates),
     )
 
 
 def run_of(row: RunRow, arrays: Arrays) -> Run:
     """The record of a run's rows, read as `whole_runs` does."""
-    steps: dict[int, dict[str, float | None]] = {}
+    by_round: dict[int, list[StepRow]] = {}
     for step in row.steps:
-        taken = steps.setdefault(step.round_index, {})
-        if step.step in taken and step.seconds is not None:
-            taken[step.step] = (taken[step.step] or 0.0) + step.seconds  # the regions of a round add up
-        else:
-            taken[step.step] = step.seconds
+        by_round.setdefault(step.round_index, []).append(step)
     return Run(
         run_id=row.run_id,
         kind=row.kind,  # type: ignore[arg-type]  # checked when the run began
@@ -168,8 +166,23 @@ def run_of(row: RunRow, arrays: Arrays) -> Run:
         status=_status(row),
         created=row.created,
         earlier_settings=tuple(row.earlier_settings or ()),
-        rounds=tuple(_round(r, steps.get(r.round_index, {}), arrays) for r in row.rounds),
+        rounds=tuple(_round(r, _Taken(by_round.get(r.round_index, [])), arrays) for r in row.rounds),
     )
+
+
+class _Taken:
+    """What the committed steps of one round took."""
+
+    def __init__(self, steps: Sequence[StepRow]) -> None:
+        self.steps = {step.step for step in steps}
+        self.seconds: dict[str, float] = {}
+        self._calls = {(step.step, step.region, step.candidate): step.calls for step in steps if step.calls}
+        for step in steps:
+            if step.seconds is not None:  # the regions of a round add up
+                self.seconds[step.step] = self.seconds.get(step.step, 0.0) + step.seconds
+
+    def usage(self, step: str, region: int = 0, candidate: int = 0) -> Usage:
+        return usage_of(self._calls.get((step, region, candidate), ()))
 
 
 def _status(row: RunRow) -> RunStatus:
@@ -179,19 +192,21 @@ def _status(row: RunRow) -> RunStatus:
     return row.status  # type: ignore[return-value]  # checked when it was set
 
 
-def _round(row: RoundRow, steps: Mapping[str, float | None], arrays: Arrays) -> Round:
+def _round(row: RoundRow, taken: _Taken, arrays: Arrays) -> Round:
     return Round(
         index=row.round_index,
         prompt=row.prompt,
         seed=row.seed,
         image=row.image,
-        diagnosis=_diagnosis(row, arrays) if "diagnosis" in steps else None,
-        scores=tuple(Score(s.name, s.version, s.value) for s in row.scores) if "scores" in steps else None,
+        diagnosis=_diagnosis(row, taken, arrays) if "diagnosis" in taken.steps else None,
+        scores=tuple(Score(s.name, s.version, s.value) for s in row.scores)
+        if "scores" in taken.steps
+        else None,
         review=None if row.review is None else _review(row.review),
         verdict=None if row.verdict is None else _verdict(row.verdict),
-        revision=None if row.revision is None else _revision(row.revision),
-        seconds={step: seconds for step, seconds in steps.items() if seconds is not None},
-        repairs=tuple(_repair(r, arrays) for r in row.regions) if "plan" in steps else None,
+        revision=None if row.revision is None else _revision(row.revision, taken.usage("revision")),
+        seconds=taken.seconds,
+        repairs=tuple(_repair(r, taken, arrays) for r in row.regions) if "plan" in taken.steps else None,
         left_out=tuple(
             LeftOut(_findings(x.findings, arrays), arrays.mask(x.mask), x.reason) for x in row.left_out
         ),
@@ -200,7 +215,7 @@ def _round(row: RoundRow, steps: Mapping[str, float | None], arrays: Arrays) -> 
     )
 
 
-def _repair(row: RegionRow, arrays: Arrays) -> Repair:
+def _repair(row: RegionRow, taken: _Taken, arrays: Arrays) -> Repair:
     width, height = row.target
     plan = RegionPlan(
         findings=_findings(row.findings, arrays),
@@ -210,7 +225,9 @@ def _repair(row: RegionRow, arrays: Arrays) -> Repair:
         target=(width, height),
         gain=row.gain,
     )
-    candidates = tuple(_candidate(c, arrays) for c in row.candidates)
+    candidates = tuple(
+        _candidate(c, taken.usage("look", row.ordinal, c.ordinal), arrays) for c in row.candidates
+    )
     return Repair(
         plan,
         row.prompt,
@@ -220,18 +237,20 @@ def _repair(row: RegionRow, arrays: Arrays) -> Repair:
         row.chosen,
         row.picture,
         _answers(row.answers),
-        Usage(**(row.usage or {})),
+        taken.usage("prompt", row.ordinal),
     )
 
 
-def _candidate(row: CandidateRow, arrays: Arrays) -> Candidate:
+def _candidate(row: CandidateRow, usage: Usage, arrays: Arrays) -> Candidate:
     found = row.diagnosis
     return Candidate(
         seed=row.seed,
         painted=row.painted,
         diagnosis=None
         if found is None
-        else Diagnosis(_findings(found["findings"], arrays), found["synthetic_probability"], found["answer"]),
+        else Diagnosis(
+            _findings(found["findings"], arrays), found["synthetic_probability"], found["answer"], usage
+        ),
         scores=None if row.scores is None else tuple(Score(**score) for score in row.scores),
         seam=row.seam,
         outside=row.outside,
@@ -244,7 +263,7 @@ def _findings(values: Sequence[Mapping[str, Any]], arrays: Arrays) -> tuple[Find
     return tuple(Finding(**{**value, "mask": arrays.mask(value["mask"])}) for value in values)
 
 
-def _diagnosis(row: RoundRow, arrays: Arrays) -> Diagnosis:
+def _diagnosis(row: RoundRow, taken: _Taken, arrays: Arrays) -> Diagnosis:
     findings = tuple(
         Finding(
             mask=arrays.mask(f.mask),
@@ -255,7 +274,7 @@ def _diagnosis(row: RoundRow, arrays: Arrays) -> Diagnosis:
         )
         for f in row.findings
     )
-    return Diagnosis(findings, row.synthetic_probability, row.answer or "")
+    return Diagnosis(findings, row.synthetic_probability, row.answer or "", taken.usage("diagnosis"))
 
 
 def _review(row: ReviewRow) -> Review:
@@ -273,9 +292,7 @@ def _verdict(row: VerdictRow) -> Verdict:
     return Verdict(row.accepted, row.reason, row.stop)
 
 
-def _revision(row: RevisionRow) -> Revision:
-    taken = row.usage
-    usage = Usage(taken.calls, taken.input_tokens, taken.output_tokens, taken.usd) if taken else Usage()
+def _revision(row: RevisionRow, usage: Usage) -> Revision:
     return Revision(row.prompt, tuple(row.addressed), row.reason, usage, _answers(row.answers))
 
 

@@ -15,7 +15,7 @@ from memory_bank.rows import at_work
 from memory_bank.tables import Base
 
 VERSION_TABLE = "legion_schema_version"
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every schema this program can bring up to date, oldest first. A test compares them with the scripts."""
 HEAD = REVISIONS[-1]
 UNRELEASED = "before 0001"

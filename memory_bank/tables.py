@@ -96,6 +96,50 @@ class StepRow(Base):
     candidate: Mapped[int]
     seconds: Mapped[float | None]
     committed_at: Mapped[str] = mapped_column(String(40))
+    calls: Mapped[list[ModelCallRow]] = relationship(order_by="ModelCallRow.ordinal")
+
+
+class ModelCallRow(Base):
+    """What one model did for a step: the sample's share of one call."""
+
+    __tablename__ = "model_calls"
+    __table_args__ = (UniqueConstraint("step_pk", "ordinal"),)
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    step_pk: Mapped[int] = mapped_column(ForeignKey("steps.id"))
+    ordinal: Mapped[int]
+    part: Mapped[str] = mapped_column(String(16))
+    """Generator, inpainter, defender, scorer or modifier."""
+    model: Mapped[str] = mapped_column(Text)
+    """A language model's own name, or else the tool's."""
+    digest: Mapped[str | None] = mapped_column(Text)
+    """Of the weights, where the run's settings have one."""
+    batch: Mapped[int | None]
+    """Samples that the call was for; not known of calls from before schema 0007."""
+    seconds: Mapped[float]
+    """The sample's share."""
+    requests: Mapped[int]
+    """How often a language model was asked; 0 for other models."""
+    input_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+    usd: Mapped[float]
+    """US dollars; 0 where no price is known."""
+
+
+class ArtifactRow(Base):
+    """A file that was written for a person: where it lies, and what is in it."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (UniqueConstraint("run_pk", "machine", "place"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_pk: Mapped[int] = mapped_column(ForeignKey("runs.id"))
+    machine: Mapped[str] = mapped_column(String(255))
+    place: Mapped[str] = mapped_column(Text)
+    """Absolute path on that machine."""
+    kind: Mapped[str] = mapped_column(String(32))
+    digest: Mapped[str] = mapped_column(String(64), index=True)
+    """sha256 of the file's bytes."""
+    size: Mapped[int] = mapped_column(BigInteger)
+    made_at: Mapped[str] = mapped_column(String(40))
 
 
 class FindingRow(Base):
@@ -161,19 +205,6 @@ class RevisionRow(Base):
     addressed: Mapped[list[str]] = mapped_column(JSON)
     reason: Mapped[str] = mapped_column(Text)
     answers: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
-    usage: Mapped[RevisionUsageRow | None] = relationship()
-
-
-class RevisionUsageRow(Base):
-    """What a language model took to write a revision; none if it was not asked."""
-
-    __tablename__ = "revision_usage"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    revision_pk: Mapped[int] = mapped_column(ForeignKey("revisions.id"), unique=True)
-    calls: Mapped[int]
-    input_tokens: Mapped[int]
-    output_tokens: Mapped[int]
-    usd: Mapped[float]
 
 
 class RegionRow(Base):
@@ -192,8 +223,6 @@ class RegionRow(Base):
     gain: Mapped[float]
     prompt: Mapped[str | None] = mapped_column(Text)
     answers: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
-    usage: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """What a language model took to write the prompt; none if it was not asked."""
     accepted: Mapped[bool | None]
     reason: Mapped[str] = mapped_column(Text, default="")
     chosen: Mapped[int | None]

@@ -58,14 +58,21 @@ class Budget:
 class Meter:
     """Counts what answers cost, on top of what was spent before. Safe to use from several threads."""
 
-    def __init__(self, budget: Budget, spent: Usage, price: Price | None) -> None:
-        self._budget, self._before, self._price = budget, spent, price
+    def __init__(self, budget: Budget, spent: Usage, price: Price | None, whole: Meter | None = None) -> None:
+        """With a meter of the whole, all is counted there, too, and its limits hold as well."""
+        self._budget, self._before, self._price, self._whole = budget, spent, price, whole
         self.used = Usage()
         self._lock = threading.Lock()
+
+    def part(self) -> Meter:
+        """A meter of one part of the work, which this one limits."""
+        return Meter(Budget(), Usage(), self._price, self)
 
     def start_call(self, input_tokens: int, most_output_tokens: int) -> None:
         """Count a call that is about to be made, its input as estimated. Raises BudgetSpent instead if the
         call could break a limit."""
+        if self._whole is not None:
+            self._whole.start_call(input_tokens, most_output_tokens)
         with self._lock:
             total = self._before + self.used
             tokens = input_tokens + most_output_tokens
@@ -81,6 +88,8 @@ class Meter:
 
     def finish_call(self, estimated_input: int, input_tokens: int, output_tokens: int) -> None:
         """Replace the estimate of a call by what it took."""
+        if self._whole is not None:
+            self._whole.finish_call(estimated_input, input_tokens, output_tokens)
         with self._lock:
             self.used = replace(
                 self.used,

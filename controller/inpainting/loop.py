@@ -31,10 +31,12 @@ from contracts.records import (
     Image,
     Lesson,
     Mask,
+    ModelCall,
     RegionPlan,
     Repair,
     Run,
     Score,
+    Usage,
     Verdict,
 )
 from contracts.seeds import derive_seed
@@ -62,8 +64,10 @@ from controller.steps import (
     diagnoses_of,
     ignore,
     score_all,
+    seconds_of,
     timed,
     usable_prompt,
+    written,
 )
 
 KIND = "inpainting"
@@ -174,15 +178,16 @@ class _Loop:
             self._open(state, index)
         if index > 1:
             for state in chunk:
-                yield self._diagnosed(state, state.standing.diagnosis, 0.0)
+                yield self._diagnosed(state, replace(state.standing.diagnosis, usage=Usage()), ())
             return
         tool, images = self.tools.defender, [state.case.image for state in chunk]
         diagnoses, seconds = diagnoses_of(tool.name, images, lambda: tool.diagnose(images))
         for state, diagnosis in zip(chunk, diagnoses, strict=True):
-            yield self._diagnosed(state, diagnosis, seconds)
+            call = ModelCall("defender", tool.name, seconds, len(chunk), diagnosis.usage)
+            yield self._diagnosed(state, diagnosis, [call])
 
-    def _diagnosed(self, state: State, diagnosis: Diagnosis, seconds: float) -> State:
-        self.bank.commit_diagnosis(state.run_id, state.last.index, diagnosis, seconds)
+    def _diagnosed(self, state: State, diagnosis: Diagnosis, calls: Sequence[ModelCall]) -> State:
+        self.bank.commit_diagnosis(state.run_id, state.last.index, diagnosis, seconds_of(calls), calls)
         state.update(diagnosis=diagnosis)
         return state
 
@@ -198,15 +203,15 @@ class _Loop:
     def _score(self, chunk: Sequence[State]) -> Iterator[State]:
         if len(chunk[0].rounds) > 1:  # all of a chunk are in the same round
             for state in chunk:
-                yield self._scored(state, state.standing.scores, 0.0)
+                yield self._scored(state, state.standing.scores, ())
             return
         images, scenes = [state.case.image for state in chunk], [state.scene for state in chunk]
-        rows, seconds = score_all(self.tools.scorers, images, scenes)
+        rows, calls = score_all(self.tools.scorers, images, scenes)
         for state, row in zip(chunk, rows, strict=True):
-            yield self._scored(state, row, seconds)
+            yield self._scored(state, row, calls)
 
-    def _scored(self, state: State, scores: tuple[Score, ...], seconds: float) -> State:
-        self.bank.commit_scores(state.run_id, state.last.index, scores, seconds)
+    def _scored(self, state: State, scores: tuple[Score, ...], calls: Sequence[ModelCall]) -> State:
+        self.bank.commit_scores(state.run_id, state.last.index, scores, seconds_of(calls), calls)
         state.update(scores=scores)
         return state
 
@@ -246,8 +251,9 @@ class _Loop:
             prompt = usable_prompt(tool.name, revision.prompt)
             state = spot.state
             answers, usage = revision.answers, revision.usage
+            calls = written(tool.name, usage, seconds, len(chunk))
             self.bank.commit_region_prompt(
-                state.run_id, state.last.index, spot.region, prompt, seconds, answers, usage
+                state.run_id, state.last.index, spot.region, prompt, seconds, answers, calls
             )
             state.update_repair(spot.region, prompt=prompt, answers=answers, usage=usage)
             yield spot
@@ -274,11 +280,12 @@ class _Loop:
             for spot, picture, seed in zip(chunk, pictures, seeds, strict=True)
         ]
         images, seconds = timed(tool.name, len(chunk), lambda: tool.inpaint(requests))
+        call = ModelCall("inpainter", tool.name, seconds, len(chunk))
         for spot, image, seed in zip(chunk, images, seeds, strict=True):
             check_image(tool.name, image)
             state, region, candidate = spot
             digest = self.bank.commit_painting(
-                state.run_id, state.last.index, region, candidate, image, seed, seconds
+                state.run_id, state.last.index, region, candidate, image, seed, seconds, [call]
             )
             state.update_repair(region, candidates=(*spot.repair.candidates, Candidate(seed, digest)))
             yield spot
@@ -288,7 +295,7 @@ class _Loop:
         befores = self._standing_pictures(chunk)
         afters = [self._with_repair(*both) for both in zip(chunk, befores, strict=True)]
         diagnoses, looking = diagnoses_of(tool.name, afters, lambda: tool.diagnose(afters))
-        rows, scoring = score_all(self.tools.scorers, afters, [spot.state.scene for spot in chunk])
+        rows, scored = score_all(self.tools.scorers, afters, [spot.state.scene for spot in chunk])
         for spot, before, after, diagnosis, scores in zip(
             chunk, befores, afters, diagnoses, rows, strict=True
         ):
@@ -307,7 +314,10 @@ class _Loop:
                 accepted=verdict.accepted,
                 reason=verdict.reason,
             )
-            self.bank.commit_look(state.run_id, state.last.index, region, candidate, seen, looking + scoring)
+            calls = [ModelCall("defender", tool.name, looking, len(chunk), diagnosis.usage), *scored]
+            self.bank.commit_look(
+                state.run_id, state.last.index, region, candidate, seen, seconds_of(calls), calls
+            )
             candidates = list(spot.repair.candidates)
             candidates[candidate - 1] = seen
             state.update_repair(region, candidates=tuple(candidates))

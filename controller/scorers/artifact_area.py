@@ -7,10 +7,11 @@ import json
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from contracts.errors import InvalidInput, ModelError
 from contracts.protocols import Defender
-from contracts.records import Diagnosis, Image, Score
+from contracts.records import Diagnosis, Image, Score, Usage
 from controller.scorers.signature import signature
 
 REMEMBERED = 64
@@ -80,21 +81,29 @@ class RememberingDefender:
         self._seen: OrderedDict[str, Diagnosis] = OrderedDict()
 
     def diagnose(self, images: Sequence[Image]) -> list[Diagnosis]:
-        """As the defender's own."""
+        """As the defender's own. What is remembered took nothing."""
         keys = [f"{image.shape}{hashlib.sha256(image.tobytes()).hexdigest()}" for image in images]
         known = {key: self._seen[key] for key in keys if key in self._seen}
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in known}
         if new:
             found = dict(zip(new, self._defender.diagnose(list(new.values())), strict=True))
             known |= found
-            self._seen |= found
+            self._seen |= {key: _remembered(one) for key, one in found.items()}
             while len(self._seen) > self._limit:
                 self._seen.popitem(last=False)
-        return [known[key] for key in keys]
+        told = []
+        for key in keys:
+            told.append(known[key])
+            known[key] = _remembered(known[key])
+        return told
 
     def describe(self) -> Mapping[str, object]:
         """As the defender's own: what is remembered changes no result."""
         return self._defender.describe()
+
+
+def _remembered(diagnosis: Diagnosis) -> Diagnosis:
+    return replace(diagnosis, usage=Usage()) if diagnosis.usage.calls else diagnosis
 
 
 def _digest(description: Mapping[str, object]) -> str:

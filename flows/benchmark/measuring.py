@@ -14,8 +14,8 @@ from typing import Literal, TypeAlias
 
 from contracts.errors import LegionError
 from contracts.protocols import MemoryBank, Scorer
-from contracts.records import Run, Score
-from controller.steps import chunks, score_all
+from contracts.records import ModelCall, Run, Score
+from controller.steps import chunks, score_all, seconds_of
 from flows.benchmark.cases import Case, run_id
 from flows.benchmark.statistics import tie_band
 from flows.benchmark.tools import Toolbox
@@ -85,9 +85,9 @@ def measure(
         waiting = [key for key, scores in values.items() if scores is None]
         for chunk in chunks(waiting, box.batch_size):
             images = [box.bank.image(picture) for _, picture in chunk]
-            rows, seconds = score_all(scorers, images, [pairs[key].prompt.text for key in chunk])
+            rows, calls = score_all(scorers, images, [pairs[key].prompt.text for key in chunk])
             for key, row in zip(chunk, rows, strict=True):
-                _keep(box.bank, runs[key], row, seconds)
+                _keep(box.bank, runs[key], row, calls)
                 values[key] = row
     return {key: {score.name: score.value for score in scores or ()} for key, scores in values.items()}
 
@@ -161,8 +161,8 @@ def _kept(run: Run) -> tuple[Score, ...] | None:
     return run.rounds[0].scores if run.rounds else None
 
 
-def _keep(bank: MemoryBank, run: Run, row: Sequence[Score], seconds: float) -> None:
+def _keep(bank: MemoryBank, run: Run, row: Sequence[Score], calls: Sequence[ModelCall]) -> None:
     if not run.rounds:
         bank.open_round(run.run_id, 1, run.prompt, run.seed)
-    bank.commit_scores(run.run_id, 1, row, seconds)
+    bank.commit_scores(run.run_id, 1, row, seconds_of(calls), calls)
     bank.finish(run.run_id, "finished")

@@ -131,14 +131,16 @@ def show(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
             print_provenance(found)
         return 0
     run = bank().load(check_run_id(arguments.run))
-    return present([run], prepare_folder(arguments.out or DEFAULT_OUT / run.run_id), arguments.json)
+    folder = prepare_folder(arguments.out or DEFAULT_OUT / run.run_id)
+    return present([run], folder, arguments.json, in_full=True)
 
 
 def export(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     """`legion export`."""
-    from flows.files import provenance
+    from flows.files import artifacts, provenance
     from flows.files.output import prepare_folder
     from flows.jobs.regeneration import check_run_id
+    from flows.terminal.console import note
     from memory_bank import open_memory_bank
 
     kept = open_memory_bank()
@@ -147,6 +149,8 @@ def export(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     if any(folder.iterdir()):
         raise InvalidInput(f"{arguments.folder} is not empty: name an empty folder, or one to make")
     files = provenance.export(run, kept, folder)
+    if problem := artifacts.keep(kept, [(run.run_id, "export", path) for path in files]):
+        note(problem)
     if arguments.json:
         print(json.dumps({"run_id": run.run_id, "files": [str(path) for path in files]}, ensure_ascii=False))
     else:

@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from contracts.records import Candidate, Finding, Image, LeftOut, RegionPlan, Round, Run
 from controller.compositing import SourceMap
 from controller.inpainting import Preview, source_map
-from flows.files.output import ImageLoader, review_values, score_table, write_findings
+from flows.files.output import ImageLoader, cost_values, review_values, score_table, write_findings
 from flows.files.picture_files import PictureFile, what_is_lost, write_layer, write_mask, write_result
 from flows.files.pictures import marked, mask_overlay, shown, shown_size
 from flows.files.provenance import notes, short_form, write_chain, write_picture
@@ -35,7 +35,7 @@ def write_repair(
     result = source.image if run.result is None else bank.image(run.result)
     support = np.zeros(shape, dtype=bool) if run.support is None else run.support
     output = write_result(source, result, folder / f"{stem}-repaired", form, _notes(run, source))
-    write_chain(run, bank, folder / f"{stem}-run.json")
+    record = write_chain(run, bank, folder / f"{stem}-run.json")
     support_path = write_mask(source, support, folder / f"{stem}-support.png")
     sources = source_map(run, shape)
     steps = folder / f"{stem}-steps"
@@ -45,11 +45,13 @@ def write_repair(
         "input": str(source.path),
         "output": str(output),
         "support": str(support_path),
-        "sources": _write_sources(sources, source, folder, stem),
+        **_write_sources(sources, source, folder, stem),
         "notes": [*source.notes, *what_is_lost(source, result, form)],
         "rounds": [
             _write_round(run, item, bank.image, steps) for item in run.rounds if item.image is not None
         ],
+        "record": str(record),
+        "costs": cost_values(run, bank),
     }
 
 
@@ -98,8 +100,8 @@ def _enlarged(finding: Finding, size: tuple[int, int]) -> Finding:
     return Finding(np.array(mask), "", "", finding.category, 1.0)
 
 
-def _write_sources(sources: SourceMap, source: PictureFile, folder: Path, stem: str) -> str:
-    """The map as 16-bit gray (0 is the original) with a legend beside it; the legend's path."""
+def _write_sources(sources: SourceMap, source: PictureFile, folder: Path, stem: str) -> dict[str, str]:
+    """The map as 16-bit gray (0 is the original) with a legend beside it; the paths of both."""
     path = write_layer(source, sources.layers, folder / f"{stem}-sources.png")
     legend = path.with_suffix(".json")
     values = {
@@ -108,7 +110,7 @@ def _write_sources(sources: SourceMap, source: PictureFile, folder: Path, stem: 
         "layers": sources.describe(),
     }
     legend.write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    return str(legend)
+    return {"sources": str(legend), "sources_map": str(path)}
 
 
 def _notes(run: Run, source: PictureFile) -> dict[str, str]:
@@ -129,11 +131,13 @@ def _write_round(run: Run, item: Round, load_image: ImageLoader, folder: Path) -
     write_picture(image, path, short_form(run, item, "picture"))
     findings = item.diagnosis.findings if item.diagnosis else ()
     repairs = item.repairs or ()
+    plan = folder / f"round-{item.index}-plan.png"
     if repairs:
-        plan_overlay(image, [x.plan for x in repairs]).save(folder / f"round-{item.index}-plan.png")
+        plan_overlay(image, [x.plan for x in repairs]).save(plan)
     return {
         "index": item.index,
         "image": str(path),
+        "plan": str(plan) if repairs else None,
         "findings": write_findings(findings, folder, f"round-{item.index}"),
         "scores": dict(score_table(item)),
         "regions": [

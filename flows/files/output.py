@@ -16,6 +16,7 @@ from contracts.records import Diagnosis, Finding, Image, Round, Run
 from flows.files.pictures import marked
 from flows.files.provenance import short_form, write_chain, write_picture
 from memory_bank import SqlMemoryBank
+from memory_bank.costs import costs
 
 ImageLoader = Callable[[str], Image]
 """Digest -> picture; the memory bank's `image`."""
@@ -38,7 +39,7 @@ def write_run(run: Run, bank: SqlMemoryBank, folder: Path) -> dict[str, Any]:
     `report` left out. Each picture's file says where it comes from."""
     folder.mkdir(parents=True, exist_ok=True)
     rounds = [_write_round(run, item, bank.image, folder) for item in run.rounds if item.image is not None]
-    write_chain(run, bank, folder / "run.json")
+    record = write_chain(run, bank, folder / "run.json")
     best = run.best
     return {
         "run_id": run.run_id,
@@ -47,7 +48,14 @@ def write_run(run: Run, bank: SqlMemoryBank, folder: Path) -> dict[str, Any]:
         "best": None
         if best is None
         else {"round": best.index, "image": str(folder / f"round-{best.index}.png")},
+        "record": str(record),
+        "costs": cost_values(run, bank),
     }
+
+
+def cost_values(run: Run, bank: SqlMemoryBank) -> list[dict[str, Any]]:
+    """What each model took for the run."""
+    return [asdict(cost) for cost in costs(bank.calls(run.run_id))]
 
 
 def write_diagnosis(image: Image, diagnosis: Diagnosis, folder: Path, stem: str) -> dict[str, Any]:
@@ -72,13 +80,15 @@ def _write_round(run: Run, item: Round, load_image: ImageLoader, folder: Path) -
     image = load_image(item.image)
     path = write_picture(image, folder / f"round-{item.index}.png", short_form(run, item, "picture"))
     findings = item.diagnosis.findings if item.diagnosis else ()
+    overlay = folder / f"round-{item.index}-marked.png"
     if findings:
-        marked(image, findings).save(folder / f"round-{item.index}-marked.png")
+        marked(image, findings).save(overlay)
     return {
         "index": item.index,
         "prompt": item.prompt,
         "seed": item.seed,
         "image": str(path),
+        "marked": str(overlay) if findings else None,
         "findings": write_findings(findings, folder, f"round-{item.index}"),
         "scores": dict(score_table(item)),
         "accepted": item.verdict.accepted if item.verdict else None,

@@ -6,6 +6,7 @@ whole chain of its run. A picture that lost both is still found by the digest of
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from contracts.errors import InvalidInput
 from contracts.records import Candidate, Diagnosis, Finding, Image, Recollection, Repair, Round, Run
 from defender.image_files import SUFFIXES, read_image
 from memory_bank import SqlMemoryBank
+from memory_bank.costs import KeptCall
 from memory_bank.store import pixel_digest
 
 FORMAT = 1
@@ -52,9 +54,14 @@ def models(settings: Mapping[str, object]) -> dict[str, object]:
     return {name: settings[name] for name in parts if name in settings}
 
 
-def chain(run: Run, job: Mapping[str, Any] | None, told: Sequence[Recollection] = ()) -> dict[str, Any]:
+def chain(
+    run: Run,
+    job: Mapping[str, Any] | None,
+    told: Sequence[Recollection] = (),
+    calls: Sequence[KeptCall] = (),
+) -> dict[str, Any]:
     """A run's whole record, all content by its digest: enough to check every picture, and to do it anew.
-    `told` is what it heard of earlier runs."""
+    `told` is what it heard of earlier runs, `calls` what every model call took."""
     return {
         "format": FORMAT,
         "run": run.run_id,
@@ -72,6 +79,7 @@ def chain(run: Run, job: Mapping[str, Any] | None, told: Sequence[Recollection] 
             {"round": one.round, "region": one.region, "lessons": [asdict(lesson) for lesson in one.lessons]}
             for one in told
         ],
+        "calls": [asdict(call) for call in calls],
     }
 
 
@@ -109,7 +117,8 @@ def export(run: Run, bank: SqlMemoryBank, folder: Path) -> list[Path]:
 
 def write_chain(run: Run, bank: SqlMemoryBank, path: Path) -> Path:
     """The whole record of a run, its masks read, as JSON."""
-    record = chain(run, bank.job(run.run_id), bank.recollections(run.run_id))
+    name = run.run_id
+    record = chain(run, bank.job(name), bank.recollections(name), bank.calls(name))
     path.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return path
 
@@ -120,17 +129,20 @@ def is_picture(word: str) -> bool:
 
 
 def look_up(word: str, bank: SqlMemoryBank) -> dict[str, Any]:
-    """What is known of a picture file or digest: its digest, what its file says, and where the bank has it.
+    """What is known of a picture file or digest: its digest, what its file says, where the bank has it, and
+    which run was `written` to a file of the same bytes.
 
     Raises InvalidInput for a file that cannot be read, or a picture that nothing is known of.
     """
-    facts = None
-    digest = word
+    facts, written, digest = None, [], word
     if not _DIGEST.fullmatch(word):
         image, facts = _read(Path(word))
         digest = pixel_digest("image", image)
+        written = [
+            asdict(file) for file in bank.files_with(hashlib.sha256(Path(word).read_bytes()).hexdigest())
+        ]
     places = [asdict(place) for place in bank.places(digest)]
-    if not places and facts is None:
+    if not places and not written and facts is None:
         raise InvalidInput(
             f"nothing is known of the picture {word}: it is in no run here, and its file says nothing"
         )
@@ -138,7 +150,10 @@ def look_up(word: str, bank: SqlMemoryBank) -> dict[str, Any]:
         run = bank.outline(place["run_id"])
         item = run.rounds[place["round"] - 1]
         place |= {"prompt": item.prompt or run.prompt, "seed": item.seed, "models": models(run.settings)}
-    return {"digest": digest, "file": facts, "places": places}
+    for file in written:
+        run = bank.outline(file["run_id"])
+        file |= {"prompt": run.prompt, "seed": run.seed, "models": models(run.settings)}
+    return {"digest": digest, "file": facts, "places": places, "written": written}
 
 
 def _read(path: Path) -> tuple[Image, dict[str, Any] | None]:

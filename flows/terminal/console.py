@@ -256,13 +256,15 @@ def print_provenance(found: Mapping[str, Any]) -> None:
         print(f"its file says: {facts.get('role')} of round {facts.get('round')} of run {facts.get('run')}")
     for place in found["places"]:
         print(f"run {place['run_id']}, round {place['round']}: {place['role']}")
-    source = found["places"][0] if found["places"] else facts
+    for file in found["written"]:
+        print(f"run {file['run_id']}: {file['kind']}, written to {file['place']} on {file['machine']}")
+    source = next(iter([*found["places"], *found["written"]]), facts)
     print(f"prompt: {source.get('prompt')}")
     print(f"seed: {source.get('seed')}")
     for part, model in (source.get("models") or {}).items():
         for item in model if isinstance(model, list) else [model]:
             print(f"{part}: {', '.join(f'{key} {value}' for key, value in item.items())}")
-    if not found["places"]:
+    if not found["places"] and not found["written"]:
         print("the memory bank here does not know it")
 
 

@@ -152,16 +152,16 @@ class DictBank:
         self._tick()
         return opened
 
-    def commit_image(self, run_id, index, image, seconds):
+    def commit_image(self, run_id, index, image, seconds, calls=()):
         digest = hashlib.sha256(image.tobytes()).hexdigest()
         self.images[digest] = image.copy()
         self._commit(run_id, index, "image", digest)
         return digest
 
-    def commit_diagnosis(self, run_id, index, diagnosis, seconds):
+    def commit_diagnosis(self, run_id, index, diagnosis, seconds, calls=()):
         self._commit(run_id, index, "diagnosis", diagnosis)
 
-    def commit_scores(self, run_id, index, scores, seconds):
+    def commit_scores(self, run_id, index, scores, seconds, calls=()):
         self._commit(run_id, index, "scores", tuple(scores))
 
     def recall(self, run_id, index, region, painter, symptoms):
@@ -174,7 +174,7 @@ class DictBank:
     def commit_review(self, run_id, index, review):
         self._commit(run_id, index, "review", review)
 
-    def commit_revision(self, run_id, index, revision, seconds):
+    def commit_revision(self, run_id, index, revision, seconds, calls=()):
         self._commit(run_id, index, "revision", revision)
 
     def _commit(self, run_id, index, field, value):

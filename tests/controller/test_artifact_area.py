@@ -1,10 +1,12 @@
 """The share of a picture without artifacts, from any defender's findings."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from contracts.errors import InvalidInput, ModelError
-from contracts.records import Diagnosis, Finding
+from contracts.records import Diagnosis, Finding, Usage
 from controller.scorers.artifact_area import ArtifactAreaScorer, RememberingDefender, artifact_area_ratio
 
 IMAGES = [np.full((4, 10, 3), value, np.uint8) for value in (0, 1, 2)]
@@ -93,6 +95,16 @@ def test_a_picture_is_looked_at_once_until_it_is_forgotten():
     assert asked.asked == [2, 1, 1]
     assert remembering.describe() == asked.describe() and remembering.name == "scripted"
     assert [len(d.findings) for d in remembering.diagnose(IMAGES)] == [0, 1, 2]
+
+
+def test_what_is_remembered_is_not_paid_again():
+    class Paid(Defender):
+        def diagnose(self, images):
+            return [replace(found, usage=Usage(1, 10, 2)) for found in super().diagnose(images)]
+
+    remembering = RememberingDefender(Paid())
+    first = remembering.diagnose([IMAGES[1], IMAGES[1]])
+    assert [d.usage.calls for d in (*first, *remembering.diagnose([IMAGES[1]]))] == [1, 0, 0]
 
 
 def test_pictures_of_equal_bytes_and_other_shapes_are_not_mistaken():

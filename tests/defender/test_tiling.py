@@ -1,6 +1,7 @@
 """Tiles: they cover the picture, masks land where they were seen, and an artifact is reported once."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import InvalidInput
-from contracts.records import Box, Diagnosis, Finding
+from contracts.records import Box, Diagnosis, Finding, Usage
 from defender.tiling import TiledDefender, Tiling, findings_of_tile, merge, plan, scales, starts
 
 
@@ -142,6 +143,17 @@ def test_what_is_not_sure_enough_is_dropped():
     assert strict.diagnose([picture])[0].findings == ()
     picture[40:80, 40:80] = (255, 0, 0)
     assert strict.diagnose([picture])[0].findings == ()
+
+
+def test_what_tiles_took_is_part_of_the_picture():
+    class Paid(MarksRed):
+        def diagnose(self, images):
+            return [replace(found, usage=Usage(1, 10, 2)) for found in super().diagnose(images)]
+
+    inner = Paid()
+    (diagnosis,) = TiledDefender(inner, Tiling(3)).diagnose([np.full((200, 160, 3), 90, np.uint8)])
+    looks = len(inner.shown)
+    assert looks > 1 and diagnosis.usage == Usage(looks, 10 * looks, 2 * looks)
 
 
 def test_zoom_one_is_the_defender_itself():

@@ -248,6 +248,14 @@ def test_pictures_at_the_same_time_share_one_budget(scripted_server):
     assert looking.spent.calls == len(scripted_server.bodies) == 5
 
 
+def test_each_picture_says_what_it_took(scripted_server):
+    scripted_server.say(chat("Looks fine to me!"), says(HAND))
+    looking = defender(scripted_server, concurrency=1, price=Price(1.0, 2.0))
+    first, second = looking.diagnose([picture(level=1), picture(level=2)])
+    assert (first.usage.calls, second.usage.calls) == (2, 1), "the first was asked again"
+    assert first.usage + second.usage == looking.spent and second.usage.usd > 0
+
+
 def test_money_is_counted_by_the_price_and_not_guessed(scripted_server):
     scripted_server.say(says(HAND))
     looking = defender(scripted_server, price=Price(1_000.0, 0.0), budget=Budget(usd=100.0))

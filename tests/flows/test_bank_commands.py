@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from contracts.records import Score
+from contracts.errors import MemoryBankError
+from contracts.records import Score, Usage
 from flows.cli import main
 from memory_bank import open_memory_bank
 from memory_bank.store import pixel_digest
@@ -183,6 +186,83 @@ def test_runs_are_filtered(kept, scripted, capsys) -> None:
     assert "write a date" in said(capsys, "runs", "--since", "yesterday", code=1)
     order = json.loads(said(capsys, "runs", "--sort", "oldest", "--json"))["runs"]
     assert [row["run_id"] for row in order] == ["kept", "other"]
+
+
+@pytest.fixture
+def paid(scripted, capsys, monkeypatch) -> dict:
+    """A finished run whose prompts a language model wrote; its part of the JSON."""
+    revise = scripted.modifier.revise
+    taken = Usage(calls=2, input_tokens=1_200, output_tokens=90, usd=0.0005)
+    monkeypatch.setattr(
+        scripted.modifier,
+        "revise",
+        lambda requests: [replace(made, usage=taken) for made in revise(requests)],
+    )
+    assert main(["regenerate", "a red cone", "--json", *PLAIN]) == 0
+    return json.loads(capsys.readouterr().out)["runs"][0]
+
+
+def test_what_models_took_is_shown_wherever_a_run_is(paid, capsys, tmp_path) -> None:
+    by_model = {cost["model"]: cost for cost in paid["costs"]}
+    assert list(by_model) == [
+        "scripted generator",
+        "scripted defender",
+        "preference",
+        "clip",
+        "scripted modifier",
+    ]
+    wrote = by_model["scripted modifier"]
+    assert (wrote["part"], wrote["calls"], wrote["input_tokens"], wrote["output_tokens"], wrote["usd"]) == (
+        "modifier", 4, 2_400, 180, 0.001,
+    )  # fmt: skip
+    assert [by_model[name]["calls"] for name in ("scripted generator", "clip")] == [3, 3]
+    (row,) = json.loads(said(capsys, "runs", "--json"))["runs"]
+    assert (row["calls"], row["tokens"], row["usd"]) == (16, 2_580, 0.001)
+    (shown,) = json.loads(said(capsys, "show", "kept", "--json"))["runs"]
+    assert len(shown["calls"]) == 14 and shown["costs"] == paid["costs"]
+    assert sum(call["seconds"] for call in shown["calls"]) <= row["seconds"] + 1e-9
+    text = said(capsys, "show", "kept")
+    assert re.search(r"modifier: scripted modifier \S+ +4 \S+ +[\d.]+ \S+ +2,400 \S+ +180 \S+ +0.0010", text)
+    assert re.search(r"all +\S+ +16 ", text)
+    said(capsys, "export", "kept", str(tmp_path / "all"))
+    chain = json.loads((tmp_path / "all" / "run.json").read_text())
+    assert chain["calls"] == shown["calls"]
+
+
+def test_without_a_language_model_nobody_reads_of_tokens(kept, capsys) -> None:
+    text = said(capsys, "show", "kept")
+    assert "generator: scripted generator" in text and "tokens" not in text and "modifier:" not in text
+
+
+def test_a_run_knows_its_files_and_a_file_its_run(kept, capsys, tmp_path) -> None:
+    files = {file.place: file for file in open_memory_bank().artifacts("kept")}
+    lying = {str(path) for path in (tmp_path / "out" / "kept").iterdir()}
+    assert set(files) == lying and {file.kind for file in files.values()} == {
+        "picture", "marked picture", "mask", "record", "report",
+    }  # fmt: skip
+    for place, file in files.items():
+        content = Path(place).read_bytes()
+        assert (file.digest, file.size) == (hashlib.sha256(content).hexdigest(), len(content))
+    said(capsys, "export", "kept", str(tmp_path / "all"))
+    text = said(capsys, "show", "kept", "--out", str(tmp_path / "elsewhere"))
+    assert f"also written to: {tmp_path / 'out' / 'kept'}\n" in text
+    assert f"also written to: {tmp_path / 'all'}\n" in text and text.count("also written to") == 2
+    (shown,) = json.loads(said(capsys, "show", "kept", "--json"))["runs"]
+    assert lying < {file["place"] for file in shown["files"]}
+    page = tmp_path / "out" / "kept" / "round-2-marked.png"
+    found = json.loads(said(capsys, "show", str(page), "--json"))
+    assert found["places"] == [] and [x["run_id"] for x in found["written"]] == ["kept"] * 2
+    assert "run kept: marked picture, written to" in said(capsys, "show", str(page))
+
+
+def test_files_are_written_although_nobody_can_keep_where(kept, capsys, monkeypatch, tmp_path) -> None:
+    def full(*_: object) -> None:
+        raise MemoryBankError("there is no space left")
+
+    monkeypatch.setattr("memory_bank.SqlMemoryBank.keep_artifacts", full)
+    assert main(["show", "kept", "--out", str(tmp_path / "elsewhere")]) == 0
+    assert "note: where these files lie is not kept: there is no space left" in capsys.readouterr().err
+    assert (tmp_path / "elsewhere" / "report.html").is_file()
 
 
 def test_nothing_is_deleted_without_the_word(kept, capsys) -> None:

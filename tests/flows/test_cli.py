@@ -31,12 +31,12 @@ def run_json(capsys, *words: str) -> dict:
 
 def test_regenerate_prints_the_one_object_of_its_contract(scripted, capsys) -> None:
     (run,) = run_json(capsys, "regenerate", "a red cone", *PLAIN)["runs"]
-    assert set(run) == {"run_id", "prompt", "rounds", "best", "report"}
+    assert set(run) == {"run_id", "prompt", "rounds", "best", "report", "record", "costs"}
     assert run["prompt"] == "a red cone"
     assert [item["index"] for item in run["rounds"]] == [1, 2, 3]
     first = run["rounds"][0]
     assert set(first) == {
-        "index", "prompt", "seed", "image", "findings", "scores", "accepted", "reason",
+        "index", "prompt", "seed", "image", "marked", "findings", "scores", "accepted", "reason",
         "revision", "review", "seconds",
     }  # fmt: skip
     assert set(first["findings"][0]) == {"box", "mask", "phrase", "explanation", "category", "confidence"}
@@ -45,6 +45,10 @@ def test_regenerate_prints_the_one_object_of_its_contract(scripted, capsys) -> N
     assert set(first["revision"]) == {"prompt", "addressed", "reason", "usage", "answers"}
     assert first["revision"]["prompt"] == run["rounds"][1]["prompt"]
     assert set(run["best"]) == {"round", "image"}
+    assert json.loads(Path(run["record"]).read_text())["run"] == run["run_id"]
+    assert set(run["costs"][0]) == {
+        "part", "model", "digest", "calls", "input_tokens", "output_tokens", "usd", "seconds",
+    }  # fmt: skip
     assert Path(run["report"]).read_text().startswith("<!doctype html>")
 
 

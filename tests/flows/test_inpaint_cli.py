@@ -16,6 +16,7 @@ from contracts.errors import InvalidInput
 from flows.cli import main
 from flows.jobs.inpainting import InpaintingJob, make_job, requests_for, unique_stems
 from flows.profiles.loading import load_profile
+from memory_bank import open_memory_bank
 
 SQUARES = ((4, 4, 8, 8), (20, 20, 26, 25))
 PLAIN = ["--no-prefect", "--dilate", "1", "--feather", "1", "--candidates", "2"]
@@ -64,6 +65,20 @@ def test_json_is_the_one_object_of_its_contract(tools, capsys):
     assert region["findings"][0]["phrase"] == "the square"
     assert len(region["candidates"]) == 2 and region["candidates"][0]["seed"] > 0
     assert Path(run["report"]).read_text().startswith("<!doctype html>")
+
+
+def test_every_file_is_kept_and_a_lossy_result_is_known_by_its_bytes(tools, capsys):
+    (run,) = run_json(capsys, saved("wall.png", *SQUARES), *PLAIN, "--format", "jpeg", "--out", "here")[
+        "runs"
+    ]
+    kept = {file.place: file.kind for file in open_memory_bank().artifacts(run["run_id"])}
+    assert set(kept) == {str(path) for path in Path("here").resolve().rglob("*") if path.is_file()}
+    assert kept[run["output"]] == "result" and "painting" in kept.values()
+    calls = {cost["part"]: cost["calls"] for cost in run["costs"]}
+    assert calls == {"defender": 5, "scorer": 5, "inpainter": 4}, "once as it came, then each candidate"
+    assert main(["show", run["output"], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["places"] == [] and found["written"][0]["kind"] == "result"
 
 
 def test_the_source_map_lies_beside_the_result(tools, capsys):

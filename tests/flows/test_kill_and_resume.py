@@ -6,6 +6,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from red_squares import picture, square_tools
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from contracts.records import Answer, Diagnosis, Finding, Revision, Run, Score
+from contracts.protocols import PromptModifier
+from contracts.records import Answer, Diagnosis, Finding, Revision, Run, Score, Usage
 from controller.inpainting import InpaintingCase, InpaintingSettings, inpaint
 from controller.regeneration import Case, RegenerationSettings, RegenerationTools, regenerate
 from controller.regions import RegionSettings
@@ -29,7 +31,11 @@ __all__ = ["place", "postgres"]
 
 pytestmark = pytest.mark.slow
 POINTS = 32
-"""Moments at which each loop is killed, spread over all there are."""
+"""Moments at which each loop is killed, spread over all there are, and at least one within each step."""
+TAKEN = Usage(1, 10, 5, 0.25)
+"""What each answer of a modifier takes."""
+MADE_BEFORE = {"jobs", "recollections"}
+"""Tables whose rows name a run by its id, which may not have begun yet."""
 
 
 class Tool:
@@ -59,7 +65,7 @@ class Tool:
     def revise(self, requests):
         self.calls += [f"revise {r.current_prompt}" for r in requests]
         answers = (Answer("lit", "physics", "shadow"),)
-        return [Revision(f"{r.current_prompt}, lit", answers=answers) for r in requests]
+        return [Revision(f"{r.current_prompt}, lit", usage=TAKEN, answers=answers) for r in requests]
 
     def _picture(self, quality: int, seed: int):
         image = np.random.default_rng(seed).integers(0, 256, (8, 8, 3)).astype(np.uint8)
@@ -70,6 +76,16 @@ class Tool:
         mask = np.zeros((8, 8), dtype=bool)
         mask[: 6 - int(image[0, 0, 0])] = True
         return Diagnosis((Finding(mask, "shadow", "too dark", "physics", 0.5),), 0.5, "dark")
+
+
+class Paid:
+    """A modifier whose every answer takes something."""
+
+    def __init__(self, modifier: PromptModifier) -> None:
+        self.name, self.describe, self._revise = modifier.name, modifier.describe, modifier.revise
+
+    def revise(self, requests):
+        return [replace(revision, usage=TAKEN) for revision in self._revise(requests)]
 
 
 def run_regeneration(calls: list[str]) -> Run:
@@ -85,6 +101,7 @@ def run_regeneration(calls: list[str]) -> Run:
 
 def run_inpainting(calls: list[str]) -> Run:
     tools = square_tools()
+    tools = replace(tools, modifier=Paid(tools.modifier))
     for tool in (tools.inpainter, tools.defender, tools.selection_scorer):
         tool.seen = calls  # a list that outlives the tool
     bank = open_memory_bank()
@@ -114,9 +131,10 @@ def pictures_of(run: Run) -> list[str | None]:
 def die_at(number: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Kill this process at its `number`-th moment of danger; the moments so far."""
     seen: list[str] = []
+    step = ["no step"]
 
     def moment(name: str) -> None:
-        seen.append(name)
+        seen.append(f"{name}: {step[0]}")
         if len(seen) == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -131,6 +149,16 @@ def die_at(number: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         monkeypatch.setattr(owner, name, wrapped)
 
+    commit = SqlMemoryBank._commit
+
+    def committing(
+        bank: SqlMemoryBank, run_id: str, index: int, name: str, *args: Any, **values: Any
+    ) -> None:
+        step[0] = name
+        commit(bank, run_id, index, name, *args, **values)
+        step[0] = "no step"
+
+    monkeypatch.setattr(SqlMemoryBank, "_commit", committing)
     around(Database, "write")
     around(ContentStore, "_write")
     around(os, "replace")  # before: the file is whole, under its temporary name
@@ -192,16 +220,53 @@ def learned(place: Place) -> list[object]:
 
 
 def orphans(place: Place) -> list[object]:
-    """Rows whose round or run is not there, and rounds whose step was not committed."""
+    """Rows of any table whose parent is not there, and rounds whose step was not committed."""
     found: list[object] = []
-    tables = ("findings", "scores", "verdicts", "revisions", "regions", "left_out", "results", "trials")
-    for table in tables:
-        found += place.execute(f"SELECT id FROM {table} WHERE round_pk NOT IN (SELECT id FROM rounds)")
+    for table in Base.metadata.sorted_tables:
+        for key in table.foreign_keys:
+            parent, child = key.column, key.parent
+            found += place.execute(
+                f"SELECT '{table.name}', id FROM {table.name} c WHERE NOT EXISTS "
+                f"(SELECT 1 FROM {parent.table.name} p WHERE p.{parent.name} = c.{child.name})"
+            )
+        if table.name in MADE_BEFORE:
+            found += place.execute(
+                f"SELECT '{table.name}', id FROM {table.name} WHERE run_id NOT IN (SELECT run_id FROM runs)"
+            )
     found += place.execute(
-        "SELECT id FROM rounds r WHERE (SELECT count(*) FROM steps s WHERE s.run_pk = r.run_pk "
+        "SELECT 'rounds', id FROM rounds r WHERE (SELECT count(*) FROM steps s WHERE s.run_pk = r.run_pk "
         "AND s.round_index = r.round_index AND s.step = 'open') <> 1"
     )
     return found
+
+
+def steps_done(place: Place) -> list[object]:
+    """Every step with the calls of its models, all but the time."""
+    return place.execute(
+        "SELECT s.round_index, s.step, s.region, s.candidate, c.ordinal, c.part, c.model, c.batch, "
+        "c.requests, c.input_tokens, c.output_tokens, c.usd FROM steps s "
+        "LEFT JOIN model_calls c ON c.step_pk = s.id ORDER BY s.id, c.ordinal"
+    )
+
+
+def spoiled(bank: SqlMemoryBank) -> list[object]:
+    """Files of the store that are not whole, or that no row names, but for those under a temporary name; and
+    those that are still there when nobody can be writing them any more."""
+    store = bank._store
+    unnamed = [file for file in bank.unreferenced() if file.digest]
+    halves = [file for file in store.files() if file.digest and not store.holds(file.kind, file.digest)]
+    left = [path for path in Path(store.root).rglob("*.tmp")]
+    for path in left:
+        os.utime(path, (0, 0))
+    bank.collect()
+    return [*unnamed, *halves, *(path for path in left if path.exists())]
+
+
+def points_of(moments: list[str]) -> list[int]:
+    """Numbers of moments, spread over all of them, with one in the transaction of every step."""
+    spread = {round(x) for x in np.linspace(1, len(moments), POINTS)}
+    inside = {name: at for at, name in enumerate(moments, start=1) if name.startswith("in the transaction")}
+    return sorted(spread | set(inside.values()))
 
 
 @pytest.mark.parametrize("work", [run_regeneration, run_inpainting])
@@ -210,7 +275,8 @@ def test_killed_anywhere_it_ends_the_same(
 ) -> None:
     open_memory_bank().close()
     whole: list[str] = []
-    expected, lessons = pictures_of(work(whole)), learned(place)
+    expected, lessons, steps = pictures_of(work(whole)), learned(place), steps_done(place)
+    assert orphans(place) == []
     wipe(place)
     monkeypatch = pytest.MonkeyPatch()
     with monkeypatch.context() as patched:
@@ -218,7 +284,9 @@ def test_killed_anywhere_it_ends_the_same(
         work([])
     wipe(place)
     assert len(moments) > 2 * POINTS, "too few moments to choose from"
-    points = sorted({round(x) for x in np.linspace(1, len(moments), POINTS)})
+    steps_of = {str(row[1]) for row in steps}
+    points = points_of(moments)
+    assert steps_of <= {moments[number - 1].rpartition(": ")[2] for number in points}
     for number in points:
         for file in Path(os.environ["LEGION_HOME"]).glob("store/**/*.png"):
             file.unlink()
@@ -235,8 +303,9 @@ def test_killed_anywhere_it_ends_the_same(
         assert not Counter(map(repr, whole)) - done, said
         assert learned(place) == lessons, said
         assert orphans(place) == [], said
+        assert steps_done(place) == steps, said
         bank: SqlMemoryBank = open_memory_bank()
         assert bank.lost("killed") == [], said
-        assert all(not file.digest for file in bank.unreferenced()), said
+        assert spoiled(bank) == [], said
         bank.close()
         wipe(place)

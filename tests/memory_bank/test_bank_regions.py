@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from contracts.errors import AlreadyCommitted, InvalidInput, MemoryBankError, ModelError
-from contracts.records import Box, Candidate, Diagnosis, Finding, LeftOut, RegionPlan, Repair, Score, Usage
+from contracts.records import (
+    Box,
+    Candidate,
+    Diagnosis,
+    Finding,
+    LeftOut,
+    ModelCall,
+    RegionPlan,
+    Repair,
+    Score,
+    Usage,
+)
 
 BEGIN = {"kind": "inpainting", "prompt": "", "seed": 7, "settings": {"rounds": 2}}
 SHAPE = (6, 8)
@@ -66,7 +77,8 @@ def test_a_round_of_regions_comes_back_as_it_was(bank):
     other = replace(PLAN, findings=(), crop=Box(1, 0, 8, 6), gain=0.0)
     bank.commit_plan("r", 1, [PLAN, other], [LEFT])
     taken = Usage(calls=2, input_tokens=1_200, output_tokens=90, usd=0.00048)
-    bank.commit_region_prompt("r", 1, 1, "a red cone, perfect shape", 0.5, usage=taken)
+    call = ModelCall("modifier", "llm", 0.5, 1, taken)
+    bank.commit_region_prompt("r", 1, 1, "a red cone, perfect shape", 0.5, calls=[call])
     crop = np.full((4, 5, 3), 9, np.uint8)
     painted = bank.commit_painting("r", 1, 1, 1, crop, LOOK.seed, 1.5)
     bank.commit_painting("r", 1, 1, 2, crop + 1, 5, 1.25)

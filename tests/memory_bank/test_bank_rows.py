@@ -23,7 +23,7 @@ from contracts.errors import (
     RunNotFound,
     SettingsChanged,
 )
-from contracts.records import Diagnosis, Finding, Image, Revision, Score, Usage, Verdict
+from contracts.records import Diagnosis, Finding, Image, ModelCall, Revision, Score, Usage, Verdict
 from memory_bank import SqlMemoryBank, open_memory_bank
 
 Fill = Callable[[SqlMemoryBank, str, int], None]
@@ -244,7 +244,8 @@ def test_what_a_language_model_took_is_kept_with_the_revision(bank: SqlMemoryBan
     taken = Usage(calls=2, input_tokens=1_200, output_tokens=90, usd=0.00048)
     with bank.begin("paid", kind="regeneration", prompt="p", seed=1, settings={}):
         bank.open_round("paid", 1, "p", 1)
-        bank.commit_revision("paid", 1, Revision("p, lit", ("shadow",), "why", taken), 0.5)
+        call = ModelCall("modifier", "llm", 0.5, 1, taken)
+        bank.commit_revision("paid", 1, Revision("p, lit", ("shadow",), "why", taken), 0.5, [call])
         bank.open_round("paid", 2, "p, lit", 2)
         bank.commit_revision("paid", 2, Revision("p, lit, sharp"), 0.5)
     first, second = bank.load("paid").rounds

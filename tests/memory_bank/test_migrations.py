@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -36,12 +38,20 @@ NEW_COLUMNS = (
     ("runs", "round_count"),
     ("revisions", "answers"),
     ("regions", "answers"),
-    ("regions", "usage"),
 )
+REVISION_USAGE = (
+    "CREATE TABLE revision_usage (id INTEGER PRIMARY KEY, revision_pk INTEGER NOT NULL UNIQUE "
+    "REFERENCES revisions (id), calls INTEGER NOT NULL, input_tokens INTEGER NOT NULL, "
+    "output_tokens INTEGER NOT NULL, usd FLOAT NOT NULL)"
+)
+"""What language models took, as schemas 0001 to 0006 kept it."""
 
 
 def make_first_release(place: Place) -> None:
     """Turn the database into one of schema 0001."""
+    place.execute("DROP TABLE model_calls")
+    place.execute("DROP TABLE artifacts")
+    place.execute(REVISION_USAGE)
     for name in made_for_listings(place):
         place.execute(f"DROP INDEX {name}")
     if place.is_sqlite:
@@ -129,6 +139,80 @@ def test_the_first_release_is_upgraded_with_all_its_rows(
         not place.is_sqlite
     )
     again.close()
+
+
+def tables_of(place: Place, schema: str) -> None:
+    """An empty database of a schema, made by its own scripts."""
+    place.clear()
+    with place.connected() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", "memory_bank:migrations")
+        command.upgrade(config, schema)
+
+
+def test_what_language_models_took_moves_to_the_calls_of_steps(place: Place, home: Path) -> None:
+    def as_json(name: str) -> str:
+        return f":{name}" if place.is_sqlite else f"CAST(:{name} AS JSON)"
+
+    home.mkdir()
+    tables_of(place, "0006")
+    for number, (name, modifier) in enumerate(
+        [("named", {"name": "llm", "model": "m"}), ("old", {})], start=1
+    ):
+        place.execute(
+            "INSERT INTO runs (id, run_id, kind, prompt, seed, settings, status, created, round_count) "
+            f"VALUES (:id, :name, 'inpainting', 'p', 1, {as_json('settings')}, 'finished', '2026', 1)",
+            id=number,
+            name=name,
+            settings=json.dumps({"modifier": modifier}),
+        )
+        place.execute(
+            "INSERT INTO rounds (id, run_pk, round_index, prompt, seed) VALUES (:round, :run, 1, 'p', 1)",
+            round=10 * number,
+            run=number,
+        )
+        for region in (0, 1, 2):
+            place.execute(
+                "INSERT INTO steps (id, run_pk, round_index, step, region, candidate, seconds, committed_at) "
+                "VALUES (:id, :run, 1, :step, :region, 0, :seconds, '2026')",
+                id=100 * number + region,
+                run=number,
+                step="prompt" if region else "revision",
+                region=region,
+                seconds=0.5 + region,
+            )
+        place.execute(
+            "INSERT INTO revisions (id, round_pk, prompt, addressed, reason) "
+            "VALUES (:id, :round, 'q', '[]', '')",
+            id=number,
+            round=10 * number,
+        )
+    place.execute(
+        "INSERT INTO revision_usage (revision_pk, calls, input_tokens, output_tokens, usd) "
+        "VALUES (1, 2, 100, 20, 0.25), (2, 1, 50, 10, 0)"
+    )
+    taken = {"calls": 3, "input_tokens": 7, "output_tokens": 5, "usd": 0.125}
+    for region, usage in ((1, None), (2, json.dumps(taken))):
+        place.execute(
+            "INSERT INTO regions (round_pk, ordinal, findings, core, weights, crop, target, gain, reason, "
+            f"usage) VALUES (10, :region, '[]', 'c', 'w', '[]', '[]', 0, '', {as_json('usage')})",
+            region=region,
+            usage=usage,
+        )
+    upgraded(place)
+    assert differences(place) == []
+    bank = open_memory_bank()
+    found = [
+        (x.step, x.region, x.model, x.batch, x.seconds, x.calls, x.input_tokens, x.output_tokens, x.usd)
+        for name in ("named", "old")
+        for x in bank.calls(name)
+    ]
+    bank.close()
+    assert found == [
+        ("revision", 0, "m", None, 0.5, 2, 100, 20, 0.25),
+        ("prompt", 2, "m", None, 2.5, 3, 7, 5, 0.125),
+        ("revision", 0, "modifier", None, 0.5, 1, 50, 10, 0.0),
+    ]
 
 
 def test_the_search_index_follows_its_table(bank: SqlMemoryBank, place: Place) -> None:

@@ -1,0 +1,157 @@
+"""What models did for a run: every call by its step, and what all calls of a model came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy.orm import Session
+
+from contracts.records import ModelCall, Usage
+from memory_bank.rows import finite
+from memory_bank.tables import ModelCallRow, RunRow, StepRow
+
+WEIGHTS = ("digest", "checkpoint", "weights")
+"""Where a tool's description of itself has the digest of its weights."""
+
+REQUESTS: ColumnElement[int] = case((ModelCallRow.requests > 1, ModelCallRow.requests), else_=1)
+"""Calls that a row stands for: a language model may have been asked again for one answer."""
+
+
+@dataclass(frozen=True)
+class KeptCall:
+    """One model call as it is kept: one sample's share of it."""
+
+    round: int
+    step: str
+    region: int
+    candidate: int
+    """Both from 1; 0 for steps of a whole round or region."""
+    part: str
+    model: str
+    digest: str | None
+    """Of the weights, where they are on this machine."""
+    batch: int | None
+    """Samples that the call was for; None if it was not kept then."""
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    usd: float
+    """US dollars; 0 where no price is known."""
+    seconds: float
+    at: str
+    """When its step was committed: UTC, ISO 8601."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What all calls of one model came to in a run."""
+
+    part: str
+    model: str
+    digest: str | None
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    usd: float
+    seconds: float
+
+
+def call_rows(settings: Mapping[str, Any], calls: Sequence[ModelCall]) -> list[ModelCallRow]:
+    """The rows of a step's calls. Which model a tool is, the run's settings know."""
+    return [_row(ordinal, call, _described(settings, call)) for ordinal, call in enumerate(calls)]
+
+
+def usage_of(rows: Sequence[ModelCallRow]) -> Usage:
+    """What language models took for a step."""
+    taken = (Usage(x.requests, x.input_tokens, x.output_tokens, x.usd) for x in rows if x.requests)
+    return sum(taken, Usage())
+
+
+def calls_of(session: Session, run_id: str) -> list[KeptCall]:
+    """Every model call of a run, in the order in which its steps were committed."""
+    statement = (
+        select(
+            StepRow.round_index,
+            StepRow.step,
+            StepRow.region,
+            StepRow.candidate,
+            ModelCallRow.part,
+            ModelCallRow.model,
+            ModelCallRow.digest,
+            ModelCallRow.batch,
+            REQUESTS,
+            ModelCallRow.input_tokens,
+            ModelCallRow.output_tokens,
+            ModelCallRow.usd,
+            ModelCallRow.seconds,
+            StepRow.committed_at,
+        )
+        .join(StepRow, StepRow.id == ModelCallRow.step_pk)
+        .join(RunRow, RunRow.id == StepRow.run_pk)
+        .where(RunRow.run_id == run_id)
+        .order_by(StepRow.id, ModelCallRow.ordinal)
+    )
+    return [KeptCall(*values) for values in session.execute(statement)]
+
+
+def costs(calls: Sequence[KeptCall]) -> list[Cost]:
+    """The sums by model, in the order in which models were first called."""
+    by_model: dict[tuple[str, str, str | None], list[KeptCall]] = {}
+    for call in calls:
+        by_model.setdefault((call.part, call.model, call.digest), []).append(call)
+    return [
+        Cost(
+            *model,
+            calls=sum(x.calls for x in some),
+            input_tokens=sum(x.input_tokens for x in some),
+            output_tokens=sum(x.output_tokens for x in some),
+            usd=sum(x.usd for x in some),
+            seconds=sum(x.seconds for x in some),
+        )
+        for model, some in by_model.items()
+    ]
+
+
+def summed(column: ColumnElement[Any]) -> Any:
+    """The sum of a column over all calls of the run in the statement around it."""
+    return (
+        select(func.sum(column))
+        .join(StepRow, StepRow.id == ModelCallRow.step_pk)
+        .where(StepRow.run_pk == RunRow.id)
+        .correlate(RunRow)
+        .scalar_subquery()
+    )
+
+
+def _row(ordinal: int, call: ModelCall, said: Mapping[str, Any]) -> ModelCallRow:
+    digest = next((said[name] for name in WEIGHTS if said.get(name)), None)
+    usage = call.usage
+    return ModelCallRow(
+        ordinal=ordinal,
+        part=call.part,
+        model=str(said.get("model") or call.name),
+        digest=None if digest is None else str(digest),
+        batch=int(call.batch),
+        seconds=finite(call.seconds, f"time of {call.name}"),
+        requests=int(usage.calls),
+        input_tokens=int(usage.input_tokens),
+        output_tokens=int(usage.output_tokens),
+        usd=finite(usage.usd, f"price of {call.name}"),
+    )
+
+
+def _described(settings: Mapping[str, Any], call: ModelCall) -> Mapping[str, Any]:
+    """What the settings say of the tool: under its part, or wherever its name stands; empty if nowhere."""
+    found = [said for said in _descriptions(settings) if said.get("name") == call.name]
+    own = settings.get(call.part)
+    return own if own in found else (found or [{}])[0]
+
+
+def _descriptions(settings: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for value in settings.values():
+        for said in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(said, Mapping):
+                yield said
