@@ -38,20 +38,25 @@ class Whisker(NamedTuple):
 
 
 def curves(title: str, across: str, lines: Sequence[Line], whole: bool = False) -> Markup:
-    """Quality up, cost along, a bar for the 95 % interval of every point. `lines` may not be empty.
+    """Quality up, cost along. `lines` may not be empty.
 
-    Costs that are `whole` numbers are the same for all lines, which stand side by side there.
+    Costs that are `whole` numbers are the same for all lines, which stand side by side there, a bar for the
+    95 % interval of every point; otherwise a band around each line.
     """
     values = [edge for line in lines for p in line.points for edge in (p.value.low, p.value.high)]
     costs = [point.cost for line in lines for point in line.points]
     up = nice_ticks(min(values), max(values))
-    along = _whole_ticks(max(costs)) if whole else nice_ticks(0.0, max(costs))
+    most = max(costs) or 1.0  # of pictures that cost nothing
+    along = _whole_ticks(most) if whole else [tick for tick in nice_ticks(0.0, most) if tick <= most]
     y = _scale(up, HEIGHT - BOTTOM, TOP)
-    x = _scale((0.5, max(costs) + 0.5), LEFT, WIDTH - RIGHT) if whole else _scale(along, LEFT, WIDTH - RIGHT)
+    x = _scale((0.5, most + 0.5) if whole else (0.0, most), LEFT, WIDTH - RIGHT)
     body = [_grid(up, y), _foot(along, x, across)]
+    if not whole:
+        body += [_band(line, x, y) for line in lines]
     for number, line in enumerate(lines):
         aside = (number - (len(lines) - 1) / 2) * min(5.0, 40 / len(lines)) if whole else 0.0
-        body.append(_line(line, lambda cost, by=aside: x(cost) + by, y))  # type: ignore[misc]
+        body += [_bars(line, _moved(x, aside), y)] if whole else []
+        body.append(_line(line, _moved(x, aside), y))
     told = "; ".join(f"{line.name} ends at {line.points[-1].value.mean:.3g}" for line in lines)
     return _svg(HEIGHT, f"{title} by {across}. {told}", body)
 
@@ -73,6 +78,10 @@ def whiskers(title: str, rows: Sequence[Whisker], across: str = "difference") ->
 def _scale(ends: Sequence[float], start: float, stop: float) -> Place:
     first, last = ends[0], ends[-1]
     return lambda value: start + (value - first) / (last - first) * (stop - start)
+
+
+def _moved(place: Place, by: float) -> Place:
+    return lambda value: place(value) + by
 
 
 def _whole_ticks(most: float) -> list[float]:
@@ -108,19 +117,32 @@ def _labels(ticks: Sequence[float]) -> list[str]:
     return [f"{tick:.{digits}f}" for tick in ticks]
 
 
+def _band(line: Line, x: Place, y: Place) -> Markup:
+    """Between the lower and the upper ends of the intervals."""
+    edges = [(p.cost, p.value.high) for p in line.points]
+    edges += [(p.cost, p.value.low) for p in reversed(line.points)]
+    path = " ".join(f"{x(cost):.1f},{y(value):.1f}" for cost, value in edges)
+    return Markup(f'<polygon class="band c{line.color}" points="{path}"/>')
+
+
+def _bars(line: Line, x: Place, y: Place) -> Markup:
+    return Markup(
+        "".join(
+            f'<line class="bar c{line.color}" x1="{x(p.cost):.1f}" x2="{x(p.cost):.1f}" '
+            f'y1="{y(p.value.low):.1f}" y2="{y(p.value.high):.1f}"/>'
+            for p in line.points
+        )
+    )
+
+
 def _line(line: Line, x: Place, y: Place) -> Markup:
     path = " ".join(f"{x(p.cost):.1f},{y(p.value.mean):.1f}" for p in line.points)
-    bars = "".join(
-        f'<line class="bar c{line.color}" x1="{x(p.cost):.1f}" x2="{x(p.cost):.1f}" '
-        f'y1="{y(p.value.low):.1f}" y2="{y(p.value.high):.1f}"/>'
-        for p in line.points
-    )
     dots = "".join(
         f'<circle class="dot c{line.color}" cx="{x(p.cost):.1f}" cy="{y(p.value.mean):.1f}" r="3.5">'
         f"<title>{escape(line.name)}, {p.cost:.3g}: {escape(p.value.plain())}</title></circle>"
         for p in line.points
     )
-    return Markup(f'{bars}<polyline class="line c{line.color}" points="{path}"/>{dots}')
+    return Markup(f'<polyline class="line c{line.color}" points="{path}"/>{dots}')
 
 
 def _whisker(row: Whisker, top: float, x: Place) -> Markup:

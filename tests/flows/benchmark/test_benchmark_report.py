@@ -12,8 +12,11 @@ import pytest
 from made_results import PICKED, SOUND, TASTE, load_image, made, noisy
 
 from contracts.errors import InvalidInput
+from contracts.intervals import Interval
 from contracts.tables import Table
 from flows.benchmark import figures, page, paper, results, tables
+from flows.benchmark.curves import Line, curves
+from flows.benchmark.figures import CurvePoint
 from flows.benchmark.measuring import Measure
 from flows.benchmark.tables import Figures, Titled
 from flows.terminal.benchmarking import print_tables
@@ -101,6 +104,32 @@ def test_the_page_needs_nothing_from_elsewhere(found) -> None:
     assert len(pictures) == 3 * 3 * 2  # arms beside another one, cases, pictures
     for arm in found.results.ran:
         assert f"{arm.name}</li>" in html
+
+
+def test_lines_of_one_arm_stand_below_its_name(found) -> None:
+    html = page.render(found, load_image)
+    section = html[html.index("<h2>Against one-shot</h2>") :]
+    section = section[: section.index("</section>")]
+    assert re.findall(r'scope="rowgroup" colspan="10">([^<]+)<', section) == [
+        "best-of-n",
+        "regeneration",
+        "oracle (a bound)",
+    ]
+    assert section.count('<tr class="again">') == 3 * 3  # arms, measures
+
+
+def test_curves_have_bars_by_calls_and_bands_by_seconds(found) -> None:
+    lines = [
+        Line(arm, 0, figures.curve_by_seconds(found.results, arm, "report")) for arm in ("one-shot", "oracle")
+    ]
+    bands, bars = curves("report", "seconds", lines), curves("report", "calls", lines, whole=True)
+    assert bands.count('class="band') == 2 and 'class="bar' not in bands
+    assert 'class="band' not in bars and bars.count('class="bar') == sum(len(line.points) for line in lines)
+
+
+def test_what_costs_nothing_is_drawn_too() -> None:
+    free = curves("report", "seconds", [Line("given", 0, [CurvePoint(0.0, Interval(1.0, 0.9, 1.1))])])
+    assert "nan" not in free and "inf" not in free
 
 
 def test_words_of_a_prompt_are_words_on_the_page() -> None:
