@@ -10,5 +10,5 @@ results.py     everything measured, as plain rows; written and read again
 figures.py     rows into tables: means, comparisons, curves, costs
 running.py     shares of the prompts, claimed by lease, worked on until all are done
 flow.py        the Prefect flow around it, over threads, Dask or Ray
-page.py        the HTML page; tables.py the Markdown
+page.py        the HTML page; tables.py the Markdown; picture.py the answer as one SVG
 """

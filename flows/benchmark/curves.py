@@ -66,13 +66,18 @@ def whiskers(title: str, rows: Sequence[Whisker], across: str = "difference") ->
     edges = [edge for row in rows for edge in (row.value.low, row.value.high)]
     ticks = nice_ticks(min(0.0, *edges), max(0.0, *edges))
     x = _scale((ticks[0], ticks[-1]), LEFT - 30, WIDTH - RIGHT)
-    height = TOP + ROW * len(rows) + BOTTOM - 10
+    height = whiskers_height(len(rows))
     zero = x(0.0)
     body = [Markup(f'<line class="zero" x1="{zero:.1f}" x2="{zero:.1f}" y1="{TOP}" y2="{height - 36}"/>')]
     body += [_whisker(row, TOP + ROW * number, x) for number, row in enumerate(rows)]
     body.append(_foot(ticks, x, across, height))
     told = "; ".join(f"{row.name} {row.said}" for row in rows)
     return _svg(height, f"{title}: {told}", body)
+
+
+def whiskers_height(rows: int) -> int:
+    """Of the drawing of so many differences."""
+    return TOP + ROW * rows + BOTTOM - 10
 
 
 def _scale(ends: Sequence[float], start: float, stop: float) -> Place:
@@ -157,6 +162,7 @@ def _whisker(row: Whisker, top: float, x: Place) -> Markup:
 
 
 def _svg(height: float, told: str, body: Sequence[Markup]) -> Markup:
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, height, told, Markup("").join(body)
+    size = Markup('width="{0}" height="{1}" viewBox="0 0 {0} {1}"').format(WIDTH, height)
+    return Markup('<svg class="chart" {} role="img" aria-label="{}">{}</svg>').format(
+        size, told, Markup("").join(body)
     )

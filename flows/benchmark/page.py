@@ -50,9 +50,9 @@ def render(found: Figures, load_image: Callable[[str], Image]) -> str:
         verdict=verdict(found),
         caution=caution(results),
         arms=[_arm_view(results, arm, load_image) for arm in _others(results)],
-        legend=[(arm.name, color) for arm, color in zip(results.ran, _colors(results).values(), strict=True)],
-        charts=list(_charts(found)),
-        forests=list(_forests(found)),
+        legend=legend(results),
+        charts=list(charts(found)),
+        forests=list(forests(found)),
         tables=all_tables(found),
         notes=notes(found),
         measures=[(m.name, m.about, ROLES[m.role]) for m in results.measures],
@@ -186,7 +186,13 @@ def _brief(said: Mapping[str, Any]) -> str:
     )
 
 
-def _charts(found: Figures) -> Iterator[dict[str, Any]]:
+def legend(results: Results) -> list[tuple[str, int]]:
+    """Every arm with its number in the palette."""
+    return list(_colors(results).items())
+
+
+def charts(found: Figures) -> Iterator[dict[str, Any]]:
+    """Curves of every independent measure, by calls and by seconds."""
     results = found.results
     colors = _colors(results)
     for measure in results.measures:
@@ -208,7 +214,7 @@ def _charts(found: Figures) -> Iterator[dict[str, Any]]:
         }
 
 
-def _forests(found: Figures) -> Iterator[dict[str, Any]]:
+def forests(found: Figures) -> Iterator[dict[str, Any]]:
     """Differences of the measure that answers the question."""
     results, chosen = found.results, main_measure(found.results)
     colors = _colors(results)
@@ -220,7 +226,7 @@ def _forests(found: Figures) -> Iterator[dict[str, Any]]:
         ]
         if rows:
             svg = whiskers(f"{chosen.name} against {other}", rows, _unit(chosen))
-            yield {"other": other, "name": chosen.about, "svg": svg}
+            yield {"other": other, "name": chosen.about, "svg": svg, "rows": len(rows)}
 
 
 def _changes(compared: Compared) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from flows.benchmark import comparing
 from flows.benchmark import results as stored
 from flows.benchmark.comparing import Compared
 from flows.benchmark.page import gallery_markdown, render, render_comparison, verdict
+from flows.benchmark.picture import picture
 from flows.benchmark.results import Results
 from flows.benchmark.running import open_bank
 from flows.benchmark.tables import Figures, markdown, summary
@@ -36,13 +37,17 @@ class Reported:
 
 
 def report(results: Results, folder: Path) -> Reported:
-    """Draw all intervals, and write page, Markdown, JSON, CSV and Parquet to `folder`."""
+    """Draw all intervals, and write page, picture, Markdown, JSON, CSV and Parquet to `folder`."""
     found = Figures.of(results)
     load_image = open_bank().image
     text = markdown(found)
     files = stored.write(results, folder)
     page = render(found, load_image)
-    pages = {"markdown": (folder / "table.md", text), "report": (folder / "report.html", page)}
+    pages = {
+        "markdown": (folder / "table.md", text),
+        "picture": (folder / "picture.svg", picture(found)),
+        "report": (folder / "report.html", page),
+    }
     for name, (path, content) in pages.items():
         path.write_text(content, encoding="utf-8")
         files[name] = str(path)

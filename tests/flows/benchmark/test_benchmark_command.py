@@ -40,7 +40,7 @@ def test_it_answers_and_writes_everything(ask, prompts) -> None:
     assert (
         "Against best-of-n" in out and out.splitlines()[-1] == f"report: {Path('here').resolve()}/report.html"
     )
-    names = {"results.json", "rows.csv", "rows.parquet", "table.md", "report.html"}
+    names = {"results.json", "rows.csv", "rows.parquet", "table.md", "picture.svg", "report.html"}
     assert {path.name for path in Path("here").iterdir()} == names
     assert "too few" in err
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow.parquet
@@ -18,6 +19,7 @@ from flows.benchmark import figures, page, paper, results, tables
 from flows.benchmark.curves import Line, curves
 from flows.benchmark.figures import CurvePoint
 from flows.benchmark.measuring import Measure
+from flows.benchmark.picture import picture
 from flows.benchmark.tables import Figures, Titled
 from flows.terminal.benchmarking import print_tables
 
@@ -104,6 +106,31 @@ def test_the_page_needs_nothing_from_elsewhere(found) -> None:
     assert len(pictures) == 3 * 3 * 2  # arms beside another one, cases, pictures
     for arm in found.results.ran:
         assert f"{arm.name}</li>" in html
+
+
+def test_the_picture_has_differences_and_curves_and_needs_nothing(found) -> None:
+    text = picture(found)
+    drawn = ElementTree.fromstring(text)
+    assert not re.findall(r"(?:href|src|url|@import)", text)
+    names = [words.text for words in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    for name in (
+        "against one-shot",
+        "against best-of-n",
+        "sound by generator calls",
+        "sound by model seconds",
+    ):
+        assert names.count(name) == 1
+    assert "Regeneration does better than best-of-n" in " ".join(filter(None, names))
+    width, height = (float(drawn.attrib[side]) for side in ("width", "height"))
+    for panel in drawn.iter("{http://www.w3.org/2000/svg}g"):
+        if at := panel.attrib.get("transform"):
+            x, y = map(float, re.findall(r"[\d.]+", at))
+            (inner,) = panel.iter("{http://www.w3.org/2000/svg}svg")
+            assert x + float(inner.attrib["width"]) <= width and y + float(inner.attrib["height"]) <= height
+
+
+def test_the_picture_of_one_arm_alone_has_its_curve() -> None:
+    assert "sound by generator calls" in picture(Figures.of(made(noisy(2, {"rewriting": 0.0}))))
 
 
 def test_lines_of_one_arm_stand_below_its_name(found) -> None:
