@@ -53,5 +53,18 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
         found += mean_of(name, "F1", [row["F1"] for row in flawed])
         found += mean_of(name, "F1 lost", lost, difference=True) if name != AS_IT_IS else []
         found += localization.false_alarms(name, now)
-    worst = max((f for f in found if f.difference), key=lambda f: f.interval.mean, default=None)
+    worst = _worst(found)
     return [*found, replace(worst, group=WORST)] if worst else found
+
+
+def conclusion(figures: Sequence[Figure]) -> str:
+    """Which setting loses most, and how much, as a sentence; "" where no picture has artifacts."""
+    worst = _worst([figure for figure in figures if figure.group != WORST])
+    if worst is None:
+        return ""
+    lost, low, high = (100 * x for x in (worst.interval.mean, worst.interval.low, worst.interval.high))
+    return f"Worst is {worst.group}, which costs {lost:.1f} points of F1 [{low:.1f}, {high:.1f}]."
+
+
+def _worst(figures: Sequence[Figure]) -> Figure | None:
+    return max((f for f in figures if f.difference), key=lambda f: f.interval.mean, default=None)

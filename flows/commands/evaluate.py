@@ -184,7 +184,9 @@ def _write(
     page = markdown or folder / "table.md"
     files = {"markdown": page, "json": folder / "table.json", "pictures": folder / NAME}
     text = (
-        f"{table_of(figures, task.across, reported).markdown()}\n\n" + "\n".join(_notes(task, result)) + "\n"
+        f"{table_of(figures, task.across, reported).markdown()}\n\n"
+        + "\n".join(_notes(task, figures, result))
+        + "\n"
     )
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -196,8 +198,9 @@ def _write(
     return files_said
 
 
-def _notes(task: Task, result: dict[str, Any]) -> list[str]:
+def _notes(task: Task, figures: Sequence[Figure], result: dict[str, Any]) -> list[str]:
     """What a reader of the table has to know, one sentence a line."""
+    from defender.evaluation import robustness
     from defender.evaluation.embedding import HOW_TO_GET
     from defender.evaluation.tables import REMARKS
     from flows.terminal.wording import count
@@ -206,6 +209,8 @@ def _notes(task: Task, result: dict[str, Any]) -> list[str]:
     if task.name == "explanation":
         model = result.get("css_model")
         notes.append(f"CSS by {model}." if model else f"CSS is not computed: {HOW_TO_GET}.")
+    if task.name == "robustness" and (worst := robustness.conclusion(figures)):
+        notes.append(worst)
     if result["left_out"]:
         notes.append(f"Left out, as there is nothing to measure: {count(result['left_out'], 'picture')}.")
     if broken := result["unreadable"]:
@@ -224,7 +229,7 @@ def _print(
 
     table = table_of(figures, task.across, reported)
     print_table(f"{task.name} on {title}", table.head, table.lines)
-    for line in _notes(task, result):
+    for line in _notes(task, figures, result):
         print(line)
     for broken in result["unreadable"]:
         print(f"  {broken['reason']}", file=sys.stderr)

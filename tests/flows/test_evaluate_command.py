@@ -164,6 +164,9 @@ def test_robustness_shows_every_setting(defender, scars, capsys) -> None:
         "blur 15",
         "worst",
     }
+    table = Path(result["files"]["markdown"]).read_text()
+    (lost,) = [row for row in result["figures"] if (row["group"], row["figure"]) == ("worst", "F1 lost")]
+    assert f"which costs {100 * lost['value']:.1f} points of F1 [" in table and "| JPEG 50 | " in table
 
 
 @pytest.mark.parametrize(

@@ -98,3 +98,8 @@ def test_losses_are_paired_and_false_alarms_go_along():
     assert found["noise 0.3", "false alarms"].interval.mean == 0.0
     assert found["none", "false alarms"].interval.mean == 1.0
     assert ("none", "F1 lost") not in found
+    lossless = {name for (name, figure), f in found.items() if figure == "F1 lost" and not f.interval.mean}
+    assert "blur 15" in lossless and "noise 0.3" not in lossless
+    said = robustness.conclusion(list(found.values()))
+    assert said == "Worst is noise 0.1, which costs 100.0 points of F1 [100.0, 100.0]."
+    assert robustness.conclusion(robustness.figures(rows[1:])) == ""
