@@ -1,8 +1,10 @@
-"""Scenes that no training saw, rendered when they are asked for: what the bundled defender is measured on.
+"""Scenes of a split, rendered when they are asked for: what the bundled defender is measured on, with seeds
+that no training saw, and what another one may be trained on.
 
-Every scene gives a clean and a flawed picture, each as rendered and after the generator's autoencoder, which
-is what the defender meets in use. For detection there are the generator's own paintings too. The truth of a
-flawed picture is the renderer's, so it is exact.
+Scenes are those of the data set on disk: a seed has one, of one solid or two. Every scene gives a clean and a
+flawed picture, each as rendered and after the generator's autoencoder, which is what the defender meets in
+use. For detection there are the generator's own paintings too. The truth of a flawed picture is the
+renderer's, so it is exact.
 """
 
 from __future__ import annotations
@@ -16,19 +18,20 @@ from contracts.records import GenerationRequest, Image
 from defender.datasets import Sample
 from tabletop import captions
 from tabletop.flaws import Pair, render_pair
-from tabletop.scenes import SEED_RANGES
+from tabletop.scenes import SEED_RANGES, solid_count
 
 GENERATOR = Path(__file__).parent / "weights" / "generator"
 RENDERED, DECODED = "rendered", "after the autoencoder"
 PAINTING, RECONSTRUCTION = "render against painting", "render against autoencoder"
 SCENES = 250
 """How many scenes are looked at unless a person asks for another number of pictures."""
-_KEPT = 64
+_KEPT = 2_000
+"""Scenes kept in memory, about 50 kB each, as a training asks for them in any order again and again."""
 _PAINTING_SEED = 72
 _PAINTED_AT_ONCE = 8
 
 
-class HeldOutScenes:
+class RenderedScenes:
     """Four pictures a scene: clean and flawed as rendered, clean and flawed after the autoencoder.
 
     With `decoded=False` only the first two, and the autoencoder is not needed.
@@ -45,11 +48,9 @@ class HeldOutScenes:
     def __getitem__(self, index: int) -> Sample:
         """Raises IndexError behind the end, CheckpointError if there is no autoencoder."""
         scene, kind = divmod(range(len(self))[index], self._kinds)
-        pair, flawed, decoded = _pair(self._first + scene), kind % 2 == 1, kind >= 2
-        image = pair.flawed if flawed else pair.clean
-        return Sample(
-            _reconstructed(image) if decoded else image, pair.findings if flawed else (), is_real=not decoded
-        )
+        seed, flawed, decoded = self._first + scene, kind % 2 == 1, kind >= 2
+        findings = _pair(seed).findings if flawed else ()
+        return Sample(_picture(seed, flawed, decoded), findings, is_real=not decoded)
 
     def name(self, index: int) -> str:
         """Split, scene and kind."""
@@ -70,7 +71,7 @@ class RealOrPainted:
     """
 
     def __init__(self, scenes: int, split: str = "test") -> None:
-        """As for HeldOutScenes."""
+        """As for RenderedScenes."""
         self._first, self._scenes, self._split = _first_seed(split, scenes), scenes, split
 
     def __len__(self) -> int:
@@ -81,9 +82,8 @@ class RealOrPainted:
         scene, kind = divmod(range(len(self))[index], 4)
         if kind == 1:
             return Sample(self._painting(scene), (), False)
-        pair = _pair(self._first + scene)
-        image = pair.flawed if (scene + kind // 2) % 2 else pair.clean
-        return Sample(_reconstructed(image) if kind == 3 else image, (), kind != 3)
+        flawed, decoded = (scene + kind // 2) % 2 == 1, kind == 3
+        return Sample(_picture(self._first + scene, flawed, decoded), (), not decoded)
 
     def _painting(self, scene: int) -> Image:
         start = scene - scene % _PAINTED_AT_ONCE
@@ -114,10 +114,25 @@ def _first_seed(split: str, scenes: int) -> int:
 
 @lru_cache(maxsize=_KEPT)
 def _pair(seed: int) -> Pair:
-    return render_pair(seed)
+    return render_pair(seed, objects=solid_count(seed))
 
 
-@lru_cache(maxsize=_KEPT)
+def _picture(seed: int, flawed: bool, decoded: bool) -> Image:
+    """A scene's clean or flawed picture, as rendered or after the autoencoder."""
+    if decoded:
+        return _decoded(seed, flawed)
+    return _pair(seed).flawed if flawed else _pair(seed).clean
+
+
+@lru_cache(maxsize=2 * _KEPT)
+def _decoded(seed: int, flawed: bool) -> Image:
+    from tabletop import autoencoder
+
+    rendered = _picture(seed, flawed, decoded=False)
+    return autoencoder.decode(_autoencoder(), autoencoder.encode(_autoencoder(), rendered[None]))[0]
+
+
+@lru_cache(maxsize=_PAINTED_AT_ONCE)
 def _painted(seeds: tuple[int, ...]) -> list[Image]:
     """Paintings of the scenes' captions; every second one asks for all that is sound, as a loop would."""
     requests = []
@@ -141,12 +156,6 @@ def _autoencoder() -> Any:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL.from_pretrained(_bundled(GENERATOR / "vae")).eval()
-
-
-def _reconstructed(image: Image) -> Image:
-    from tabletop import autoencoder
-
-    return autoencoder.decode(_autoencoder(), autoencoder.encode(_autoencoder(), image[None]))[0]
 
 
 def _bundled(folder: Path) -> Path:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,26 @@ UNANNOTATED = ("plain", "folders")
 class Source:
     """Where the samples are."""
 
-    root: Path
+    root: Path | None
     format: str
     split: str = "train"
     clean: Path | None = None
     """A folder of photographs without artifacts, which count as real: what a defender learns silence from."""
+    made: Callable[[str], Samples] | None = None
+    """Gives the samples of a split where they are not on disk but made as they are asked for."""
+
+    def samples(self, split: str) -> Samples:
+        """The samples of a split. Raises InvalidInput where the data set is not as expected."""
+        if self.made is not None:
+            return self.made(split)
+        if self.root is None:
+            raise InvalidInput(f"the format {self.format} needs the folder of a data set")
+        return open_samples(self.format, self.root, split)
+
+    @property
+    def title(self) -> str:
+        """What to call it in a message."""
+        return str(self.root or self.format)
 
 
 @dataclass(frozen=True)
@@ -214,7 +229,7 @@ def gather(source: Source, settings: Settings, out: Path) -> Gathered:
     Every sample is read once before the first step, by the main process, and the outcome is kept in
     OUT/samples.json: a resumed run reads that. Raises InvalidInput where too little is left.
     """
-    parts = [open_samples(source.format, source.root, source.split)]
+    parts = [source.samples(source.split)]
     if source.clean is not None:
         parts.append(PlainFolder(source.clean, is_real=True))
     everything = Together(parts)
@@ -223,7 +238,7 @@ def gather(source: Source, settings: Settings, out: Path) -> Gathered:
     usable, digests = facts["usable"], facts["digests"]
     validation = settings.validation
     if validation.split is not None:
-        others = open_samples(source.format, source.root, validation.split)
+        others = source.samples(validation.split)
         other_facts = _inspected(others, f"samples of {validation.split}", source, out)
         kept = other_facts["usable"][: validation.samples]
         return Gathered(
@@ -254,7 +269,7 @@ def _digest(training: Sequence[str], held_out: Sequence[str]) -> str:
 def _inspected(samples: Samples, what: str, source: Source, out: Path) -> dict[str, Any]:
     """Usable and broken samples, from OUT/samples.json or by reading each of them once."""
     path = out / SAMPLES
-    label = f"{source.format} {source.root} {source.clean or ''} {what} {len(samples)}"
+    label = f"{source.format} {source.root or ''} {source.clean or ''} {what} {len(samples)}"
     state = processes()
     if state.is_main_process and "digests" not in _known(path).get(label, {}):
         out.mkdir(parents=True, exist_ok=True)
@@ -291,10 +306,10 @@ def _known(path: Path) -> dict[str, Any]:
 
 def _check_contents(counts: Mapping[str, int], settings: Settings, source: Source) -> None:
     if settings.stage != "2" and not counts["artifacts"]:
-        raise InvalidInput(f"no sample of {source.root} has an artifact to learn from")
+        raise InvalidInput(f"no sample of {source.title} has an artifact to learn from")
     if settings.stage != "1" and not (counts["real"] and counts["generated"]):
         raise InvalidInput(
-            f"detection needs real and generated pictures, and {source.root} has {counts['real']} real and "
+            f"detection needs real and generated pictures, and {source.title} has {counts['real']} real and "
             f"{counts['generated']} generated ones: add photographs with --clean FOLDER, or use the format "
             "folders"
         )
@@ -303,7 +318,7 @@ def _check_contents(counts: Mapping[str, int], settings: Settings, source: Sourc
 def _settings_text(source: Source, settings: Settings, schedule: Schedule) -> str:
     """What was asked for, the schedule as it came out of it."""
     facts = {
-        "source": asdict(source),
+        "source": {name: getattr(source, name) for name in ("root", "format", "split", "clean")},
         "settings": settings.model_dump(exclude={"schedule"}),
         "schedule": essence(schedule),
     }

@@ -41,9 +41,9 @@ def export_pictures(arguments: argparse.Namespace, _words: Sequence[str]) -> int
     from defender.synthscars import export
     from flows.files.output import prepare_folder
     from flows.terminal.console import counting
-    from tabletop.held_out import HeldOutScenes
+    from tabletop.held_out import RenderedScenes
 
-    scenes = HeldOutScenes(arguments.scenes, arguments.split, decoded=False)
+    scenes = RenderedScenes(arguments.scenes, arguments.split, decoded=False)
     wanted = [i for i in range(len(scenes)) if i % 2 or arguments.with_clean]
     folder = arguments.folder.expanduser()
     if (folder / arguments.split).exists():

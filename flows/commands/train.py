@@ -10,12 +10,17 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contracts.errors import InvalidInput
 from flows.commands.options import add_common
+from flows.jobs.evaluating import TABLETOP
+
+if TYPE_CHECKING:
+    from defender.training.network import Source
 
 NETWORK = "network"
+DEFAULT_SCENES = 1_000
 _DESCRIPTION = """Train a defender on your own pictures, or go on with a training that was stopped: the same
 command does both. docs/training.md says which settings there are, and how to use several processes."""
 
@@ -29,11 +34,24 @@ def add(commands: Any) -> None:
     )
     models = parser.add_subparsers(dest="model", metavar="MODEL")
     network = models.add_parser(NETWORK, description=_DESCRIPTION)
-    network.add_argument("dataset", type=Path, metavar="DATASET", help="folder of the data set")
+    network.add_argument(
+        "dataset",
+        nargs="?",
+        type=Path,
+        metavar="DATASET",
+        help="folder of the data set (none for tabletop, which renders its pictures itself)",
+    )
     network.add_argument(
         "--format",
         default="synthscars",
-        help="how it is laid out: synthscars, loki, richhf, or for stage 2 folders (default: synthscars)",
+        help="how it is laid out: synthscars, loki, richhf, tabletop, or for stage 2 folders (default: "
+        "synthscars)",
+    )
+    network.add_argument(
+        "--scenes",
+        type=int,
+        metavar="N",
+        help=f"tabletop only: how many, four pictures each (default: {DEFAULT_SCENES})",
     )
     network.add_argument("--split", default="train", help="which part of it to train on (default: train)")
     network.add_argument(
@@ -71,7 +89,7 @@ def train(words: Sequence[str]) -> int:
 
 def train_network(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """`legion train network`: one training, begun or continued."""
-    from defender.training.network import Source, train_network
+    from defender.training.network import train_network
     from defender.training.settings import read_settings
     from flows.profiles.loading import load_profile
 
@@ -86,9 +104,7 @@ def train_network(arguments: argparse.Namespace, words: Sequence[str]) -> int:
             "validation": {"split": arguments.validation_split},
         },
     )
-    if not arguments.dataset.exists():
-        raise InvalidInput(f"{arguments.dataset} does not exist: give the folder of a data set")
-    source = Source(arguments.dataset, arguments.format, arguments.split, arguments.clean)
+    source = _source(arguments)
     bundled = Path(load_profile("tabletop").defender.path)
     result = train_network(source, settings, arguments.out, bundled)
     if result is None:  # another process of this training speaks for all
@@ -117,3 +133,25 @@ def train_network(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     if not result.outcome.finished:
         print("the same command goes on", file=sys.stderr)
     return 0
+
+
+def _source(arguments: argparse.Namespace) -> Source:
+    """Where the samples are. Raises InvalidInput where a folder or a number is missing or too much."""
+    from defender.training.network import Source
+
+    folder, form, scenes = arguments.dataset, arguments.format, arguments.scenes
+    if form == TABLETOP:
+        from tabletop.held_out import RenderedScenes
+
+        if folder is not None:
+            raise InvalidInput(f"--format {form} renders its pictures itself: leave {folder} away")
+        wanted = DEFAULT_SCENES if scenes is None else scenes
+        return Source(
+            None, form, arguments.split, arguments.clean, lambda split: RenderedScenes(wanted, split)
+        )
+    if scenes is not None:
+        raise InvalidInput(f"--scenes is for --format {TABLETOP}: {form} has the pictures that are there")
+    if folder is None or not folder.exists():
+        missing = "no DATASET is given" if folder is None else f"{folder} does not exist"
+        raise InvalidInput(f"{missing}: give the folder of a data set, or --format {TABLETOP}")
+    return Source(folder, form, arguments.split, arguments.clean)

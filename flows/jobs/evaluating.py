@@ -67,7 +67,7 @@ def open_source(request: Request, painted: bool = False) -> tuple[Source, Sequen
 
 def _tabletop(request: Request, painted: bool) -> tuple[Source, Sequence[int]]:
     from defender.evaluation.pictures import Source
-    from tabletop.held_out import HeldOutScenes, RealOrPainted
+    from tabletop.held_out import RealOrPainted, RenderedScenes
 
     if request.dataset is not None:
         raise InvalidInput(
@@ -75,7 +75,7 @@ def _tabletop(request: Request, painted: bool) -> tuple[Source, Sequence[int]]:
         )
     pictures = request.limit or TABLETOP_PICTURES
     scenes = -(-pictures // 4)
-    samples = RealOrPainted(scenes, request.split) if painted else HeldOutScenes(scenes, request.split)
+    samples = RealOrPainted(scenes, request.split) if painted else RenderedScenes(scenes, request.split)
     reported = TABLETOP if request.split == "test" else ""
     return Source(f"tabletop, {request.split}", samples, True, reported), range(pictures)
 
