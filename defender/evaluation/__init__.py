@@ -5,7 +5,7 @@ detection      real or generated                           robustness    the sam
 guidance       whether the text guides the masks           calibration   when the defender speaks up
 
 `tasks` runs them over a data set, `journal` keeps what was measured so far, `tables` shows it beside what was
-published. The two functions here are for those who only want the numbers.
+published. The functions here are for those who only want the numbers.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ from defender.checkpoint import Thresholds
 from defender.datasets import Samples
 from defender.evaluation import detection, localization
 from defender.evaluation.calibration import FALSE_ALARMS, NOTHING, gather, thresholds_from
-from defender.evaluation.figures import Row, means
+from defender.evaluation.figures import Figure, Row, means
 from defender.evaluation.pictures import Picture, Source, batches, diagnosed
 from defender.legion_defender import LegionDefender
 
 
 def evaluate(defender: Defender, samples: Samples) -> dict[str, float]:
+    """The means of `measured` figures by their names, of samples that are not divided into groups."""
+    return dict(means(measured(defender, samples)))
+
+
+def measured(defender: Defender, samples: Samples) -> list[Figure]:
     """Localization of annotated samples, and accuracy of the detection head; shares from 0 to 1.
 
     Figures without anything to measure are left out.
@@ -32,7 +37,7 @@ def evaluate(defender: Defender, samples: Samples) -> dict[str, float]:
     for pictures in _all_of(samples):
         rows += diagnosed(defender, pictures, _measure)
     known = [row for row in rows if "synthetic" in row]
-    return {**means(localization.figures(rows)), **(means(detection.figures(known)) if known else {})}
+    return [*localization.figures(rows), *(detection.figures(known) if known else [])]
 
 
 def calibrate(defender: LegionDefender, samples: Samples, false_alarms: float = FALSE_ALARMS) -> Thresholds:
