@@ -93,7 +93,7 @@ def brief(found: Figures) -> list[Titled]:
         if rows:
             lines = [
                 (
-                    row.arm,
+                    arm_words(results, row.arm),
                     row.measure.name,
                     value_words(row.difference, row.measure, difference=True),
                     outcome_words(row.outcomes),

@@ -83,6 +83,12 @@ def test_every_table_is_there_and_says_what_selected(found) -> None:
     assert holm == [c.p for c in found.comparisons if c.measure == PICKED]
 
 
+def test_a_bound_is_marked_on_the_terminal_too(found) -> None:
+    for titled in tables.brief(found):
+        if "sound" in str(titled.table):
+            assert "oracle (a bound)" in {line[0] for line in titled.table.lines}
+
+
 def test_few_prompts_come_with_a_caution() -> None:
     assert "too few" in tables.caution(made(noisy(29, GAINS)))
     assert not tables.caution(made(noisy(30, GAINS)))
