@@ -26,6 +26,8 @@ SCHEDULE = Schedule(
 BATCH = 12
 PAIRS = 16_000
 _KL_WEIGHT = 2e-5
+_LOG_VARIANCE = -20.0
+"""Of the latents once they are whitened: a picture is encoded as their mean."""
 
 
 def build_model() -> AutoencoderKL:
@@ -113,14 +115,17 @@ def _whiten(model: AutoencoderKL, data: PairSet) -> None:
     z = encode(model, some).permute(0, 2, 3, 1).reshape(-1, 4).double()
     mean = z.mean(0)
     values, vectors = torch.linalg.eigh(torch.cov((z - mean).T))
+    # An eigenvector has no sign of its own: without a rule the latents of two equal trainings may differ in it.
+    vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
     forward = (vectors / values.sqrt()).T  # z' = forward (z - mean)
     backward = vectors * values.sqrt()
     quant, post = model.quant_conv, model.post_quant_conv
     weight, bias = quant.weight[:4, :, 0, 0].double(), quant.bias[:4].double()
     quant.weight[:4, :, 0, 0] = (forward @ weight).float()
     quant.bias[:4] = (forward @ (bias - mean)).float()
-    # Sampling noise is isotropic enough that its log-variance only needs the mean change of scale.
-    quant.bias[4:] += (forward**2).sum(1).log().float()
+    # Whitening stretches the directions that hold little, and their sampling noise with them: an inpainting
+    # pipeline, which encodes by sampling, would see noise for a picture. Diffusion is trained on the means.
+    quant.weight[4:], quant.bias[4:] = 0.0, _LOG_VARIANCE
     weight = post.weight[:, :, 0, 0].double()
     post.bias += (weight @ mean).float()
     post.weight[:, :, 0, 0] = (weight @ backward).float()

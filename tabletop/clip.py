@@ -86,6 +86,9 @@ def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
     """What transformers writes; `vocab.json` and `merges.txt`, which its older versions read instead; and the
     words that the models were taught.
     """
+    # Else the file would hold how the last call happened to cut and pad.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
     merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
