@@ -1,20 +1,20 @@
-"""The Prefect flow around a benchmark: each share a task, spread over threads, Dask or Ray.
+"""The Prefect flow around a benchmark: each share a task, spread over threads, Dask or Ray; its progress,
+tables and gallery on Prefect's pages.
 
 Import this only after `flows.settings.prepare_prefect`: Prefect reads its settings when it is imported.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prefect import flow, task, unmapped
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect import flow, get_run_logger, task, unmapped
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from contracts.errors import InvalidInput, LegionError, ModelError
@@ -22,9 +22,11 @@ from controller.steps import Event
 from flows.benchmark import running
 from flows.benchmark.reporting import Reported, report
 from flows.benchmark.results import ArmSaid
-from flows.benchmark.running import Part, Plan
+from flows.benchmark.running import Part, Plan, RunShares
 from flows.jobs.approval import Audience
 from flows.regeneration import RETRY_DELAYS, current_audience, in_front_of, worth_a_retry
+from flows.serving.board import Board, Page
+from flows.terminal.wording import count
 
 
 class ShareEvent(NamedTuple):
@@ -100,8 +102,11 @@ def share(plan: dict[str, Any], number: int) -> Part | None:
 def _name_from_context() -> str:
     from prefect.runtime import flow_run
 
-    plan = flow_run.parameters["plan"]
-    return f"{len(plan['prompts'])} prompts · {len(plan['arms'])} arms"
+    return f"benchmark · {_subject(flow_run.parameters['plan'])}"
+
+
+def _subject(plan: Mapping[str, Any]) -> str:
+    return f"{count(len(plan['prompts']), 'prompt')} · {count(len(plan['arms']), 'arm')}"
 
 
 @flow(name="benchmark", flow_run_name=_name_from_context, persist_result=False, validate_parameters=False)
@@ -110,9 +115,13 @@ def benchmark(
 ) -> Reported:
     """Work on all shares, measure, and report. `plan` is `Plan.as_parameters()` of a prepared plan."""
     arms = [ArmSaid(**arm) for arm in said]
-    results = running.run(Plan.from_parameters(plan), arms, _spread, facts)
-    done = report(results, Path(folder))
-    _publish(done)
+    pages = _Pages(_subject(plan), str(facts["profile"]))
+    try:
+        results = running.run(Plan.from_parameters(plan), arms, pages.watched(_spread), facts)
+        done = report(results, Path(folder))
+        pages.finish(done)
+    finally:
+        pages.close()
     return done
 
 
@@ -123,14 +132,50 @@ def _spread(plan: Plan, numbers: Sequence[int]) -> Iterator[tuple[int, Part | No
         yield number, future.result()
 
 
-def _publish(done: Reported) -> None:
-    """The tables and the gallery as artifacts. What cannot be kept is a warning: the files are written."""
-    try:
-        create_markdown_artifact(
-            markdown=done.gallery, key="benchmark-report", description="Arms side by side, with intervals"
-        )
-        create_table_artifact(
-            table=done.summary, key="benchmark-summary", description="Means of the final pictures"
-        )
-    except Exception as error:
-        logging.getLogger(__name__).warning("no artifacts of the benchmark: %s", error)
+class _Pages:
+    """What Prefect shows of a benchmark: tags, how many shares are done, and the tables and gallery at the
+    end, sent by the board's thread. Close it at the flow's end."""
+
+    def __init__(self, subject: str, profile: str) -> None:
+        self._subject, self._log = subject, get_run_logger()
+        context = FlowRunContext.get()
+        flow_run = None if context is None else context.flow_run
+        self._board = Board(None if flow_run is None else flow_run.id, self._log)
+        given = () if flow_run is None else flow_run.tags
+        self._board.tag(sorted({*given, "legion", f"profile:{profile}", "kind:benchmark"}))
+        self._move(0.0)
+
+    def watched(self, run_shares: RunShares) -> RunShares:
+        """The same, and the progress bar moves with each share that is done."""
+
+        def watching(plan: Plan, numbers: Sequence[int]) -> Iterator[tuple[int, Part | None]]:
+            total = len(plan.shares)
+            done = total - len(numbers)
+            for number, part in run_shares(plan, numbers):
+                if part is not None:
+                    done += 1
+                    self._log.info("Share %d is done, %d of %d.", number + 1, done, total)
+                    self._move(done / total)
+                yield number, part
+
+        return watching
+
+    def finish(self, done: Reported) -> None:
+        """The tables and the gallery."""
+        self._board.put("the report", lambda: _pages_of(done))
+        self._log.info("%s The report: %s", done.verdict, done.files["report"])
+
+    def close(self) -> None:
+        """Wait until the pages are up to date."""
+        self._board.close()
+
+    def _move(self, share: float) -> None:
+        page = Page("progress", 100.0 * share, f"benchmark · {self._subject}")
+        self._board.put("the progress", lambda: [page])
+
+
+def _pages_of(done: Reported) -> list[Page]:
+    return [
+        Page("markdown", done.gallery, "Arms side by side, with intervals", "benchmark-report"),
+        Page("table", done.summary, "Means of the final pictures", "benchmark-summary"),
+    ]
