@@ -48,11 +48,12 @@ class RunSummary:
     """Number of the last accepted round."""
     seconds: float
     """Model time of all steps."""
-    calls: int
-    """Model calls, as far as they are kept (from schema 0007 on; before, those of language models)."""
-    tokens: int
+    calls: int | None
+    """Model calls. None, and so below, where none are kept: before schema 0007 only those of language models
+    were."""
+    tokens: int | None
     """In and out, of language models."""
-    usd: float
+    usd: float | None
     """US dollars; 0 where no price is known."""
 
 
@@ -93,9 +94,9 @@ def summaries(session: Session, wanted: RunFilter) -> list[RunSummary]:
         "rounds": RunRow.round_count,
         "best": _best(),
         "seconds": func.coalesce(_seconds(), 0.0),
-        "calls": func.coalesce(summed(REQUESTS), 0),
-        "tokens": func.coalesce(summed(ModelCallRow.input_tokens + ModelCallRow.output_tokens), 0),
-        "usd": func.coalesce(summed(ModelCallRow.usd), 0.0),
+        "calls": summed(REQUESTS),
+        "tokens": summed(ModelCallRow.input_tokens + ModelCallRow.output_tokens),
+        "usd": summed(ModelCallRow.usd),
     }
     statement = (
         select(RunRow.id, *columns.values())

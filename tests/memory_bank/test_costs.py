@@ -83,7 +83,7 @@ def test_sums_by_model_and_of_the_whole_run(paid: SqlMemoryBank) -> None:
     with paid.begin("free", **BEGIN):
         pass
     free, run = paid.summaries(RunFilter())
-    assert (free.calls, free.tokens, free.usd) == (0, 0, 0.0)
+    assert (free.calls, free.tokens, free.usd) == (None, None, None)
     assert (run.calls, run.tokens, run.usd) == (12, 7_200, pytest.approx(0.005))
     assert run.seconds == pytest.approx(sum(cost.seconds for cost in found))
 

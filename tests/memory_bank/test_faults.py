@@ -8,23 +8,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import boto3
-import httpx
 import numpy as np
 import pytest
 from bank_samples import BEGIN
 from databases import Place
-from moto.server import ThreadedMotoServer
-from s3fs import S3FileSystem
+from object_store import Endpoint, store
 
 from contracts.errors import MemoryBankError, RunBusy, StorageUnavailable
 from contracts.records import Image
 from memory_bank import SqlMemoryBank, open_memory_bank, patience
 from memory_bank.lease import AHEAD_SECONDS, is_live
 from memory_bank.store import ABANDONED_SECONDS, ContentStore, pixel_digest
+
+__all__ = ["store"]
 
 Fill = Callable[[SqlMemoryBank, str, int], None]
 FILL_UP = f"""
@@ -138,72 +138,49 @@ def test_files_that_no_run_needs(
     bank.load("run")
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedMotoServer]:
-    """An S3 server of this test alone, with one bucket; the environment leads there."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    # All servers of a process share their buckets: another test's pictures are forgotten first.
-    httpx.post(f"http://{host}:{port}/moto-api/reset").raise_for_status()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    boto3.client("s3").create_bucket(Bucket="pictures")
-    S3FileSystem.clear_instance_cache()  # fsspec keeps them, with the address of another test's server
-    yield server
-    server.stop()
-
-
-def test_pictures_in_an_object_store(bucket: ThreadedMotoServer, picture: Callable[[int], Image]) -> None:
-    store = ContentStore("s3://pictures/legion")
+def test_pictures_in_an_object_store(store: Endpoint, picture: Callable[[int], Image]) -> None:
+    kept = ContentStore("s3://pictures/legion")
     image = picture(1)
-    digest = store.put_image(image)
-    mask = store.put_mask(image[..., 0] > 100)
-    assert np.array_equal(store.image(digest), image) and store.put_image(image) == digest
+    digest = kept.put_image(image)
+    mask = kept.put_mask(image[..., 0] > 100)
+    assert np.array_equal(kept.image(digest), image) and kept.put_image(image) == digest
     names = [item["Key"] for item in boto3.client("s3").list_objects_v2(Bucket="pictures")["Contents"]]
     assert sorted(names) == [
         f"legion/images/{digest[:2]}/{digest}.png",
         f"legion/masks/{mask[:2]}/{mask}.png",
     ]
     boto3.client("s3").put_object(Bucket="pictures", Key=names[0], Body=b"damaged")
-    assert not store.holds("image", digest)
-    assert store.put_image(image) == digest and store.holds("image", digest)
-    assert {file.digest for file in store.files()} == {digest, mask}
-    for file in list(store.files()):
-        store.remove(file.path)
-    assert list(store.files()) == [] and not store.holds("mask", mask)
+    assert not kept.holds("image", digest)
+    assert kept.put_image(image) == digest and kept.holds("image", digest)
+    assert {file.digest for file in kept.files()} == {digest, mask}
+    for file in list(kept.files()):
+        kept.remove(file.path)
+    assert list(kept.files()) == [] and not kept.holds("mask", mask)
 
 
 def test_an_object_store_that_goes_away(
-    bucket: ThreadedMotoServer, home: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch
+    store: Endpoint, home: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LEGION_STORE_URL", "s3://pictures/legion")
     bank = open_memory_bank()
     with bank.begin("run", **BEGIN):
         fill(bank, "run", 1)
     assert not (home / "store").exists()
-    host, port = bucket.get_host_and_port()
-    bucket.stop()
+    store.stop()
     monkeypatch.setattr(patience, "AWAY_SECONDS", 0.2)
     with pytest.raises(StorageUnavailable, match="does not answer .*; start it, or choose another") as caught:
         with bank.begin("run", **BEGIN):
             pytest.fail("went on without its masks")
     assert "\n" not in str(caught.value)
-    again = ThreadedMotoServer(host, port, verbose=False)  # the same pictures, at the same address
-    again.start()
+    store.start()
     with bank.begin("run", **BEGIN) as run:
         assert len(run.rounds) == 1
         fill(bank, "run", 2)
-    again.stop()
     bank.close()
 
 
-def test_a_bucket_that_is_not_there(bucket: ThreadedMotoServer, picture: Callable[[int], Image]) -> None:
-    store = ContentStore("s3://key:secret@nowhere/x")
+def test_a_bucket_that_is_not_there(store: Endpoint, picture: Callable[[int], Image]) -> None:
+    other = ContentStore("s3://key:secret@nowhere/x")
     with pytest.raises(MemoryBankError) as caught:
         ContentStore("s3://nowhere/x").put_image(picture(1))
     assert "LEGION_STORE_URL" in str(caught.value) and "\n" not in str(caught.value)
-    assert "secret" not in store.root
+    assert "secret" not in other.root
