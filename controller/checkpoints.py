@@ -18,15 +18,16 @@ _SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})")
 
 
 def how_to_get(name: str, variant: str = "") -> str:
-    """The command that downloads what is loaded of a pipeline on the hub, and no more."""
+    """The command that downloads what is loaded of a pipeline on the hub."""
     repo, _, revision = name.partition("@")
-    weights = (
-        [f'"*/*.{variant}.safetensors" "*/*.{variant}-*.safetensors"'] if variant else ['"*/*.safetensors"']
-    )
-    settings = '"*.json" "*/*.json" "*/*.txt" "*/*.model"'
-    where = f" --revision {revision}" if revision else ""
-    # Some repositories hold their text encoders a second time, for another program.
-    return f'hf download {repo}{where} --include {settings} {" ".join(weights)} --exclude "text_encoders/*"'
+    included = ["*.json", "*.txt", "*.model", f"*/*.{variant}*.safetensors" if variant else "*/*.safetensors"]
+    # Text encoders a second time for other programs, another autoencoder, and weights in other precisions.
+    excluded = ["text_encoders/*", "vae_1_0/*", *([] if variant else ["*/*.*.safetensors"])]
+    options = [f"--revision {revision}"] if revision else []
+    # One option for each pattern: the client takes further words for names of files, and then no patterns.
+    options += [f'--include "{pattern}"' for pattern in included]
+    options += [f'--exclude "{pattern}"' for pattern in excluded]
+    return " ".join(["hf download", repo, *options])
 
 
 def lacks_of_pipeline(folder: Path, variant: str = "") -> str:

@@ -19,7 +19,10 @@ GET = {
         "hf download THUDM/ImageReward ImageReward.pt med_config.json --local-dir models/imagereward",
         "hf download google-bert/bert-base-uncased vocab.txt --local-dir models/imagereward",
     ),
-    "models/pickscore": ("hf download yuvalkirstain/PickScore_v1 --local-dir models/pickscore",),
+    "models/pickscore": (
+        'hf download yuvalkirstain/PickScore_v1 --include "*.json" --include "*.txt" '
+        '--include "*.safetensors" --local-dir models/pickscore',
+    ),
     "tabletop/weights": ("make train-tabletop",),
 }
 """How to get what the bundled profiles name by path; the keys are parts of those paths."""

@@ -34,9 +34,9 @@ class InpaintingProfile(BaseModel):
     variant: str = ""
     """As for a generator."""
     steps: int | None = Field(default=None, ge=1, le=1000)
-    """The generator's steps if not given."""
+    """If not given: the generator's, or, of a checkpoint of its own, what that one is best used with."""
     guidance_scale: float | None = Field(default=None, ge=0, le=100)
-    """The generator's guidance if not given."""
+    """As `steps`."""
     exact: bool | None = None
     """Whether a region is the same alone and in a batch, bit for bit; the generator's if not given."""
     strength: float = Field(default=1.0, gt=0, le=1)

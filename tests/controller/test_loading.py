@@ -250,7 +250,7 @@ def test_names_on_the_hub_are_told_from_paths():
         hub_name(path) is None for path in ("name", "/org/name", "./org/name", "a/b/c", "../name", "~/name")
     )
     assert how_to_get("org/name@main", "fp16").startswith("hf download org/name --revision main --include")
-    assert '"*/*.fp16.safetensors"' in how_to_get("org/name", "fp16")
+    assert '"*/*.fp16*.safetensors"' in how_to_get("org/name", "fp16")
 
 
 def test_the_hubs_cache_is_used_without_a_network_and_half_a_download_is_none(folder, tmp_path, monkeypatch):

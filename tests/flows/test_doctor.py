@@ -43,7 +43,7 @@ def test_all_profiles_are_looked_at_and_every_missing_part_has_a_command(capsys)
     assert not any(part["here"] for part in missing)
     assert all(part["get"].split()[0] in ("hf", "legion") for part in missing)
     assert {part["part"] for part in parts["sdxl"]} >= {"generator", "inpainter", "defender", "scorer hps"}
-    assert '"*/*.fp16.safetensors"' in parts["sdxl"][0]["get"]
+    assert '"*/*.fp16*.safetensors"' in parts["sdxl"][0]["get"]
     assert found["packages"]["torch"] and found["machine"]["memory"].endswith("GB")
 
 
@@ -110,12 +110,13 @@ def test_a_pipeline_is_here_when_all_that_is_loaded_of_it_is(tmp_path):
 
 def test_an_empty_or_half_filled_folder_is_not_here(capsys, tmp_path):
     path = tmp_path / "mine.toml"
-    places = {name: tmp_path / name for name in ("generator", "defender", "scorer", "clip")}
+    places = {name: tmp_path / name for name in ("generator", "inpainter", "defender", "scorer", "clip")}
     text = TEXT
     for name, place in places.items():
         place.mkdir()
         text = text.replace(f'"tabletop/weights/{name}"', f'"{place}"')
     path.write_text(text)
+    pipeline(places["inpainter"])
 
     def lacks():
         (profile,) = examined(capsys, "--profile", str(path))["profiles"]

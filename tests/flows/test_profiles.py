@@ -36,6 +36,30 @@ def test_bundled_profiles_load_and_lie_in_the_checkout(name) -> None:
     assert len({section.path for section in scorers}) == len(scorers) > 1
 
 
+def test_an_inpainter_of_its_own_says_how_it_is_used_best() -> None:
+    own = {name: load_profile(name).inpainting for name in bundled_profiles() if name != "tabletop"}
+    own = {name: section for name, section in own.items() if section.path}
+    assert set(own) == {"sd15", "sdxl", "paper"}
+    assert all(section.steps and section.guidance_scale for section in own.values())
+    # Its card asks for less than 1 (https://huggingface.co/diffusers/stable-diffusion-xl-1.0-inpainting-0.1).
+    assert all(section.strength < 1 for section in own.values() if "xl-1.0-inpainting" in section.path)
+
+
+def test_the_documentation_has_the_steps_and_guidance_of_every_profile() -> None:
+    text = (CHECKOUT / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines() if row.startswith("| `")
+    ]
+    told = {row[0].strip("`"): (row[2], row[3], row[5]) for row in rows if len(row) == 8}
+    assert told.keys() == set(bundled_profiles())
+    for name in told.keys() - {"tabletop"}:
+        painter, regions = load_profile(name).generator, load_profile(name).inpainting
+        guidance = [regions.guidance_scale, painter.guidance_scale]
+        there = regions.steps or painter.steps, next(g for g in guidance if g is not None)
+        expected = f"{painter.steps}, {painter.guidance_scale:g}", f"{there[0]}, {there[1]:g}"
+        assert told[name] == (str(painter.width), *expected)
+
+
 def test_the_scorer_that_selects_does_not_report() -> None:
     profile = load_profile("tabletop")
     assert profile.reporting_scorers
