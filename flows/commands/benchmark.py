@@ -24,7 +24,7 @@ from flows.commands.options import (
 if TYPE_CHECKING:
     from flows.benchmark.prompts import Prompt
     from flows.benchmark.reporting import Reported
-    from flows.benchmark.results import ArmSaid
+    from flows.benchmark.results import ArmSaid, Results
     from flows.benchmark.running import Plan
     from flows.terminal.benchmarking import BenchmarkProgress
 
@@ -189,6 +189,7 @@ def compare_two(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     print(f"{comparing.title(compared)}. First: {first}. Second: {second}.")
     print_tables(comparing.brief(compared))
     print(comparing.verdict(compared))
+    _print_caution(compared.first)
     _print_files(files)
     return 0
 
@@ -265,9 +266,8 @@ def _plan(arguments: argparse.Namespace) -> tuple[Plan, dict[str, Any]]:
 def _present(done: Reported, as_json: bool) -> int:
     """What answers the question; the files have the rest."""
     from flows.benchmark.results import to_json
-    from flows.benchmark.tables import brief, caution
+    from flows.benchmark.tables import brief
     from flows.terminal.benchmarking import print_tables
-    from flows.terminal.console import note
 
     if as_json:
         said = {**to_json(done.figures.results), "comparisons": done.comparisons, "files": done.files}
@@ -275,10 +275,18 @@ def _present(done: Reported, as_json: bool) -> int:
         return 0
     print_tables(brief(done.figures))
     print(done.verdict)
-    if few := caution(done.figures.results):
-        note(few)
+    _print_caution(done.figures.results)
     _print_files(done.files)
     return 0
+
+
+def _print_caution(results: Results) -> None:
+    """What a reader of few prompts has to know."""
+    from flows.benchmark.tables import caution
+    from flows.terminal.console import note
+
+    if few := caution(results):
+        note(few)
 
 
 def _print_files(files: Mapping[str, str]) -> None:

@@ -120,8 +120,9 @@ def test_two_benchmarks_are_compared(tmp_path, monkeypatch, capsys) -> None:
         values = noisy(8, {"one-shot": 0.0, "regeneration": gain})
         results.write(made(values, measures=(TASTE,)), tmp_path / name)
     assert main(["benchmark", "compare", "a", "b"]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert "Regeneration does better in the second" in out
+    assert "8 prompts are too few for a claim" in " ".join(err.split())
     assert out.splitlines()[-1] == f"report: {tmp_path}/out/benchmark-a-b/comparison.html"
     assert main(["benchmark", "compare", "a", "b/results.json", "--json", "--out", "c"]) == 0
     assert json.loads(capsys.readouterr().out)["prompts"] == 8
