@@ -52,7 +52,7 @@ CAPTION_DROPOUT = 0.1
 UNKNOWN_WORD_SHARE = 0.05
 AROUND_WEIGHT = 0.25
 """Weight of an error outside the hole, where the answer is there to be read."""
-DEFAULTS = {"num_inference_steps": 16, "guidance_scale": 2.5}
+DEFAULTS = {"num_inference_steps": 16, "guidance_scale": 1.5}
 
 
 def load_parts(
