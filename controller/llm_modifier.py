@@ -4,7 +4,8 @@ The model sees the user's prompt, this round's findings with wordings that fit t
 outcomes, and what helped in other runs. What it writes is untrusted: it becomes the next prompt only if it
 breaks no rule (controller/revision_rules.py). Otherwise it is told what was wrong, a few times, and then the
 rule-based modifier answers, with the reason in the revision. So does it when the server fails or the run's
-budget is spent: a language model can stop, a run does not.
+budget is spent: a language model can stop, a run does not. A server that failed for good is left alone for a
+while, in the rounds that follow, too (servers/outage.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from contracts.errors import InvalidInput, LegionError
+from contracts.errors import InvalidInput, LegionError, RemoteError
 from contracts.records import Answer, Finding, Lesson, Revision, RevisionRequest
 from controller.experience import additions, evidence
 from controller.gate import weight
@@ -31,6 +33,7 @@ from prompts.examples import Example, examples_digest, load_examples
 from prompts.words import Words, load_words
 from servers.budget import Budget, BudgetSpent, Meter, Price, price_of
 from servers.chat import Chat, Message
+from servers.outage import Outage
 
 MOST_FINDINGS = 6
 """The worst ones; a prompt answers few things well."""
@@ -86,12 +89,13 @@ class LanguageModelModifier:
         rules: RuleBasedModifier,
         settings: RevisionSettings | None = None,
         unknown_words: Callable[[str], Sequence[str]] = lambda _: (),
+        outage: Outage | None = None,
     ) -> None:
         """`rules` answers where the model cannot, and lends its lexicon and its limit on length;
-        `unknown_words` says which words the generator was never taught. Raises InvalidInput if there is a
-        budget in dollars and no price."""
+        `unknown_words` says which words the generator was never taught; `outage` keeps when the server
+        failed. Raises InvalidInput if there is a budget in dollars and no price."""
         self.chat, self.rules, self.settings = chat, rules, settings or RevisionSettings()
-        self._unknown_words = unknown_words
+        self._unknown_words, self._outage = unknown_words, outage or Outage()
         self._words = load_words()
         self._price = price_of(chat.settings.model, self.settings.price, self.settings.budget)
         examples = load_examples(_EXAMPLES) if self.settings.examples else ()
@@ -100,11 +104,10 @@ class LanguageModelModifier:
 
     def revise(self, requests: Sequence[RevisionRequest]) -> list[Revision]:
         """One revision per request; each depends on its own request only, except that after a server has
-        failed for good the rest of the batch does not wait for it too. Raises ModelError for a NaN
-        confidence."""
-        down: list[str] = []
+        failed for good neither the rest of the batch nor later ones wait for it for a while. Raises
+        ModelError for a NaN confidence."""
         with ThreadPoolExecutor(self.settings.concurrency) as pool:
-            return list(pool.map(lambda request: self._revise(request, down), requests))
+            return list(pool.map(self._revise, requests))
 
     def describe(self) -> Mapping[str, object]:
         """Model, server, texts and settings; no key."""
@@ -117,21 +120,30 @@ class LanguageModelModifier:
             "fallback": dict(self.rules.describe()),
         }
 
-    def _revise(self, request: RevisionRequest, down: list[str]) -> Revision:
+    def _revise(self, request: RevisionRequest) -> Revision:
         if not request.findings or not self.rules.fits(request.user_prompt):
             return self._rules_alone(request)
-        if down:
-            return self._fall_back(request, down[0], Meter(self.settings.budget, request.spent, self._price))
         meter = Meter(self.settings.budget, request.spent, self._price)
+        if down := self._outage.why():
+            return self._fall_back(request, down, meter)
+        begun = time.monotonic()
         try:
             revision, why = self._converse(request, meter)
         except BudgetSpent as limit:
             return self._fall_back(request, str(limit), meter)
         except LegionError as error:
-            down.append(str(error))
-            _log.warning("the language model gave no prompt (%s); the rules wrote it", error)
+            if rest := self._outage.begin(str(error), time.monotonic() - begun):
+                said = "the language model gave no prompt (%s); the rules wrote it, and go on so for %.0f s"
+                _log.warning(said, error, rest)
             return self._fall_back(request, str(error), meter)
+        self._outage.end()
         return revision or self._fall_back(request, why, meter)
+
+    def _say_it_waits(self, problem: RemoteError, seconds: float) -> None:
+        """An attempt failed; once until the server answers or fails for good."""
+        if self._outage.first_sign():
+            said = "%s; it is asked again, and the rules write the prompt if it does not answer for %.0f s"
+            _log.warning(said, problem, seconds)
 
     def _converse(self, request: RevisionRequest, meter: Meter) -> tuple[Revision | None, str]:
         """A revision that breaks no rule, or None and why there is none."""
@@ -140,7 +152,8 @@ class LanguageModelModifier:
         asked: list[Message] = [*self._opening, _user(self._request_text(request, findings))]
         messages, problem = asked, ""
         for number in range(1, self.settings.tries + 1):
-            answer = self.chat.ask(messages, schema, "revision", meter, _seed(request, number))
+            seed, waiting = _seed(request, number), self._say_it_waits
+            answer = self.chat.ask(messages, schema, "revision", meter, seed, waiting)
             if answer.data is None:
                 text, problem = answer.text[:LONGEST_TEXT], answer.problem
             else:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from contracts.errors import InvalidInput
 from prompts import render
 from servers.budget import Meter, estimated_tokens
-from servers.client import BadRequest, Server
+from servers.client import BadRequest, Retrying, Server, tell_retry
 from servers.structured import find_object, looks_cut_off, tags
 
 Format: TypeAlias = Literal["schema", "json", "tags"]
@@ -74,9 +74,16 @@ class Chat:
         }
 
     def ask(
-        self, messages: Sequence[Message], schema: Mapping[str, Any], name: str, meter: Meter, seed: int = 0
+        self,
+        messages: Sequence[Message],
+        schema: Mapping[str, Any],
+        name: str,
+        meter: Meter,
+        seed: int = 0,
+        retrying: Retrying = tell_retry,
     ) -> Answer:
-        """One answer to the messages as an object of the schema's properties.
+        """One answer to the messages as an object of the schema's properties; `retrying` is as for
+        `Server.call`.
 
         Raises BudgetSpent before a call that could break the meter's limits, RemoteError and ModelError if
         the server gives no answer at all.
@@ -85,15 +92,17 @@ class Chat:
             format_, dropped = self._format, self._dropped
             body = self._body(messages, schema, name, seed, format_, dropped)
             try:
-                return self._ask_once(body, schema, meter)
+                return self._ask_once(body, schema, meter, retrying)
             except BadRequest as refusal:
                 if not self._give_way(refusal, body, format_):
                     raise
 
-    def _ask_once(self, body: dict[str, Any], schema: Mapping[str, Any], meter: Meter) -> Answer:
+    def _ask_once(
+        self, body: dict[str, Any], schema: Mapping[str, Any], meter: Meter, retrying: Retrying
+    ) -> Answer:
         estimate = sum(_estimate(message["content"]) for message in body["messages"])
         most = self.settings.max_output_tokens
-        data = self.server.chat(body, before=lambda: meter.start_call(estimate, most))
+        data = self.server.chat(body, lambda: meter.start_call(estimate, most), retrying)
         choice = data["choices"][0]
         said = choice.get("message") if isinstance(choice, dict) else None
         # A server could play back what it was sent, the key included.

@@ -8,6 +8,7 @@ environment only; no error text, log line or record ever holds it.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import re
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 from contracts.errors import InvalidInput, ModelError, RemoteError
@@ -34,6 +35,16 @@ FIRST_PAUSE, LONGEST_PAUSE, LONGEST_REQUESTED_PAUSE = 0.5, 8.0, 30.0
 
 _WORTH_A_RETRY = {408, 409, 429}
 _MAX_QUOTED = 160
+
+_log = logging.getLogger(__name__)
+
+Retrying: TypeAlias = Callable[[RemoteError, float], None]
+"""Told why an attempt failed that is followed by another, and in how many seconds at most the last ends."""
+
+
+def tell_retry(problem: RemoteError, seconds: float) -> None:
+    """Log that a server is asked again: nobody should wait for minutes and not know for what."""
+    _log.warning("%s; it is asked again, for %.0f s at most", problem, seconds)
 
 
 class BadRequest(ModelError):
@@ -105,9 +116,14 @@ class Server:
             client.organization = client.project = None  # of OpenAI's, from its variables; not for others
         return client
 
-    def call(self, send: Callable[[openai.OpenAI], Any], before: Callable[[], None] = lambda: None) -> Any:
+    def call(
+        self,
+        send: Callable[[openai.OpenAI], Any],
+        before: Callable[[], None] = lambda: None,
+        retrying: Retrying = tell_retry,
+    ) -> Any:
         """What `send` makes of the client, tried again where that may help; `before` runs before each attempt
-        and may raise to prevent it.
+        and may raise to prevent it, `retrying` after each one that failed and is followed by another.
 
         Raises RemoteError after the last attempt, BadRequest for a request the server does not take, and
         ModelError for other refusals (key, quota, unknown model).
@@ -121,17 +137,29 @@ class Server:
                 if not isinstance(problem, RemoteError) or attempt == self.settings.attempts:
                     # Never chained: the text of the original may hold what the server said about the key.
                     raise problem from None
+            retrying(problem, self._longest(attempt, pause))
             self._sleep(pause)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def chat(self, body: Mapping[str, Any], before: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    def chat(
+        self,
+        body: Mapping[str, Any],
+        before: Callable[[], None] = lambda: None,
+        retrying: Retrying = tell_retry,
+    ) -> dict[str, Any]:
         """One chat completion, as the JSON object the server sent. Raises what `call` raises."""
-        return dict(self.call(lambda client: self._chat_once(client, body), before))
+        return dict(self.call(lambda client: self._chat_once(client, body), before, retrying))
 
     def models(self) -> list[str]:
         """Names of the models the server offers: a cheap way to see that it answers. Raises what `call`
         raises."""
         return [str(model.id) for model in self.call(lambda client: client.models.list().data or [])]
+
+    def _longest(self, attempt: int, pause: float) -> float:
+        """Seconds from the end of that attempt to the end of the last, if none is answered."""
+        later = range(attempt + 1, self.settings.attempts)
+        pauses = pause + sum(_longest_pause(number) for number in later)
+        return pauses + (self.settings.attempts - attempt) * self.settings.timeout
 
     def _chat_once(self, client: openai.OpenAI, body: Mapping[str, Any]) -> dict[str, Any]:
         deadline = time.monotonic() + self.settings.timeout
@@ -238,8 +266,11 @@ def _server_says(body: object) -> str:
 
 def _pause(attempt: int) -> float:
     """Twice as long each time, and between half and all of it, so that many clients do not return at once."""
-    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (attempt - 1))
-    return float(longest * random.uniform(0.5, 1.0))
+    return _longest_pause(attempt) * random.uniform(0.5, 1.0)
+
+
+def _longest_pause(attempt: int) -> float:
+    return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (attempt - 1)))
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -14,7 +14,10 @@ TRIES = 2
 
 def figures(passed: int, first: int, seconds: float) -> Figures:
     """Of six cases."""
-    return Figures([1.0] * first + [0.0] * (6 - first), [1.0] * passed + [0.0] * (6 - passed), seconds)
+    answers = [1.0] * 6
+    return Figures(
+        [1.0] * first + [0.0] * (6 - first), [1.0] * passed + [0.0] * (6 - passed), seconds, answers
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,5 @@ def test_a_real_models_revisions_pass_at_least_as_often_with_examples_and_that_i
     assert passed[True] >= passed[False], passed
     assert passed[True] > 0, passed  # neither is worth anything where the rules write all
     assert better(results) is RevisionSettings().examples, results
+    for found in results.values():
+        assert 6 <= len(found.answers) <= 6 * TRIES and sum(found.answers) <= 6 * found.seconds

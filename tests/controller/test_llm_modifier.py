@@ -15,6 +15,7 @@ from prompts import load_lexicon
 from servers.budget import Budget, Price
 from servers.chat import Chat, ChatSettings
 from servers.client import Server, ServerSettings
+from servers.outage import Outage
 
 KEY = "sk-canary-4f9c8e7d6b5a"
 CONE = "a red cone on a wooden table"
@@ -24,14 +25,16 @@ RULES = RuleBasedModifier(load_lexicon("tabletop"))
 BY_RULE = f"{CONE}, natural shadow"
 
 
-def modifier(server, rules=RULES, environ=None, unknown=lambda _: (), attempts=2, timeout=60.0, **settings):
+def modifier(
+    server, rules=RULES, environ=None, unknown=lambda _: (), attempts=2, timeout=60.0, outage=None, **settings
+):
     sender = Server(
         ServerSettings(server.url, timeout=timeout, attempts=attempts),
         environ={"LEGION_LLM_API_KEY": KEY} if environ is None else environ,
         sleep=lambda _: None,
     )
     return LanguageModelModifier(
-        Chat(sender, ChatSettings("tiny")), rules, RevisionSettings(**settings), unknown
+        Chat(sender, ChatSettings("tiny")), rules, RevisionSettings(**settings), unknown, outage
     )
 
 
@@ -163,6 +166,29 @@ def test_a_failing_server_costs_no_round_and_the_rest_of_the_batch_does_not_wait
     assert len(scripted_server.bodies) <= 2 and made[1].usage == Usage()
     assert "the rules wrote it" in caplog.text
     assert KEY not in caplog.text + repr(made)
+
+
+def test_later_rounds_do_not_wait_for_a_server_that_failed_until_it_had_its_rest(scripted_server, caplog):
+    now = [0.0]
+    revising = modifier(scripted_server, attempts=2, timeout=0.3, outage=Outage(lambda: now[0]))
+    scripted_server.say(hang(2.0))
+    rounds = [revising.revise([request()])[0] for _ in range(3)]
+    assert len(scripted_server.bodies) == 2 and all(made.prompt == BY_RULE for made in rounds)
+    assert all("did not answer within 0.3 s" in made.reason for made in rounds)
+    assert rounds[0].usage.calls == 2 and rounds[2].usage == Usage()
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2 and "asked again, and the rules write the prompt if it does not answer" in told[0]
+    assert "the rules wrote it, and go on so for 60 s" in told[1]
+    now[0] = 61.0
+    scripted_server.say(says(f"{CONE}, lit from the left"))
+    assert revising.revise([request()])[0].prompt == f"{CONE}, lit from the left"
+    assert revising.revise([request()])[0].prompt == f"{CONE}, lit from the left"
+
+
+def test_a_batch_that_fails_at_once_is_told_once(scripted_server, caplog):
+    scripted_server.say(problem(401, "no"))
+    revise(scripted_server, *(request(user=f"{CONE} {n}") for n in range(8)), concurrency=8)
+    assert caplog.text.count("the rules wrote it") == 1
 
 
 def test_an_error_never_becomes_a_prompt(scripted_server):

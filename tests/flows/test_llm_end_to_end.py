@@ -2,10 +2,11 @@
 
 import json
 import logging
+import time
 
 import numpy as np
 import pytest
-from scripted_server import chat, echo_key
+from scripted_server import chat, echo_key, hang, html, send
 
 from contracts.records import Finding, RevisionRequest
 from controller.llm_modifier import LanguageModelModifier, RevisionSettings
@@ -14,6 +15,8 @@ from controller.revision_rules import broken_rules
 from flows.cli import main
 from flows.language_models import local_chat
 from flows.profiles.language import ModifierProfile
+from flows.profiles.loading import BUNDLED
+from flows.settings import CHECKOUT
 from prompts import load_lexicon
 from prompts.words import load_words
 from servers.budget import Meter
@@ -115,6 +118,41 @@ def test_the_command_runs_offline_with_the_real_model(tmp_path, capsys):
     rounds = json.loads(capsys.readouterr().out)["runs"][0]["rounds"]
     assert rounds[0]["findings"] and len(rounds) == 2
     assert rounds[1]["prompt"].startswith("a red cone on a wooden table, ")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (hang(600.0), "did not answer within 0.5 s"),
+        (html(), "sent an answer that is a web page, not JSON"),
+        (send(200, '{"error": {"message": "no model is loaded"}}'), "no model is loaded"),
+    ],
+    ids=["hangs", "web page", "error with status 200"],
+)
+def test_a_server_of_no_use_costs_the_command_two_attempts_and_the_rules_write_on(
+    scripted_server, fault, why, tmp_path, capsys
+):
+    text = (
+        (BUNDLED / "tabletop.toml")
+        .read_text(encoding="utf-8")
+        .replace('"tabletop/', f'"{CHECKOUT}/tabletop/')
+    )
+    patient = 'kind = "openai"\ntimeout = 0.5\nattempts = 2'
+    (tmp_path / "own.toml").write_text(text.replace('kind = "rules"', patient, 1))
+    scripted_server.say(fault)
+    words = ["regenerate", "a red cone on a wooden table", "--seed", FLAWED_SEED, "--rounds", "3", "--json"]
+    words += ["--profile", str(tmp_path / "own.toml"), "--no-prefect", "--out", str(tmp_path / "out")]
+    begun = time.monotonic()
+    assert main([*words, "--llm-base-url", scripted_server.url, "--llm-model", "tiny"]) == 0
+    assert time.monotonic() - begun < 300  # of the 600 s that it hangs
+    captured = capsys.readouterr()
+    rounds = json.loads(captured.out)["runs"][0]["rounds"]
+    reasons = [item["revision"]["reason"] for item in rounds if item["revision"]]
+    assert reasons and all("by rule, because the server" in said and why in said for said in reasons)
+    assert len(scripted_server.bodies) == 2
+    assert "the rules write the prompt if it does not answer for" in captured.err
+    assert "Traceback" not in captured.err
 
 
 @pytest.mark.timeout(900)

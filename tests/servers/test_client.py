@@ -166,6 +166,20 @@ def test_settings_out_of_range(wrong):
         ServerSettings(**wrong)
 
 
+def test_between_two_attempts_is_told_how_long_the_rest_may_take(scripted_server, caplog):
+    told: list[tuple[str, float]] = []
+    scripted_server.say(problem(500, "x"))
+    with pytest.raises(RemoteError):
+        server = server_at(scripted_server.url, [], attempts=3, timeout=7.0)
+        server.chat(BODY, retrying=lambda why, seconds: told.append((str(why), seconds)))
+    assert [why for why, _ in told] == [f"the server {scripted_server.url} answered with status 500: x"] * 2
+    # The pauses are drawn: 0.25 to 0.5 s, then 0.5 to 1 s.
+    assert 14 + 0.25 + 1 <= told[0][1] <= 14 + 0.5 + 1 and 7 + 0.5 <= told[1][1] <= 7 + 1
+    scripted_server.say(problem(500, "x"), chat("fine"))
+    server_at(scripted_server.url, attempts=2).chat(BODY)
+    assert "status 500: x; it is asked again, for 5 s at most" in caplog.text
+
+
 def test_each_attempt_can_be_prevented(scripted_server):
     scripted_server.say(problem(500, "x"))
     allowed = iter([True, True, False])
