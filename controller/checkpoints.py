@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from contracts.digests import file_sha256
 from contracts.errors import CheckpointError
 
 INDEX = "model_index.json"
@@ -126,8 +127,7 @@ def _sha256(file: Path) -> bytes:
     blob = file.resolve()
     if file.is_symlink() and blob.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", blob.name):
         return bytes.fromhex(blob.name)
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").digest()
+    return bytes.fromhex(file_sha256(file))
 
 
 def file_digest(path: Path | str) -> str:
@@ -145,5 +145,4 @@ def file_digest(path: Path | str) -> str:
 
 @lru_cache(maxsize=64)
 def _file_digest(file: Path, _size: int, _time: int) -> str:
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()[:12]
+    return file_sha256(file)[:12]

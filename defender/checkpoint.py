@@ -8,10 +8,9 @@ thresholds.json     when a finding counts (may be missing: then defaults)
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from contracts.digests import blocks, sha256_of
 from contracts.errors import CheckpointError, InvalidInput
 from defender.config import LegionConfig
 from defender.four_bit import pack
@@ -131,20 +131,48 @@ def load(
     place = find_device(device)
     config = LegionConfig.from_json(_read(folder / CONFIG))
     tokenizer = Tokenizer.load(folder / TOKENIZER, config.tokens)
-    thresholds = Thresholds()
-    if (folder / THRESHOLDS).exists():
-        thresholds = Thresholds.from_json(_read(folder / THRESHOLDS))
-    model = Legion.without_memory(config)
+    thresholds = read_thresholds(folder) or Thresholds()
     stored = open_file(folder / WEIGHTS)
-    _check(model, stored, str(folder / WEIGHTS))
-    packed = pack(model, stored, place, dtype) if four_bit else frozenset()
-    weights = {name: _read_weight(s, place, dtype) for name, s in stored.items() if name not in packed}
+    if wrong := misfits(Legion.without_memory(config).state_dict(), stored):
+        raise CheckpointError(f"{folder / WEIGHTS} does not fit its config.json: {wrong}")
+    model = filled(config, stored, place, dtype, four_bit)
+    return Checkpoint(model, Dialog(config, tokenizer), thresholds, digest_of(folder))
+
+
+def filled(
+    config: LegionConfig,
+    stored: Mapping[str, Stored],
+    device: torch.device,
+    dtype: torch.dtype,
+    four_bit: bool = False,
+) -> Legion:
+    """The network of that configuration with these weights, which must fit it; in evaluation mode.
+
+    Raises InvalidInput for four bits without bitsandbytes.
+    """
+    model = Legion.without_memory(config)
+    packed = pack(model, stored, device, dtype) if four_bit else frozenset()
+    weights = {name: _read_weight(s, device, dtype) for name, s in stored.items() if name not in packed}
     # Everything is there, as was checked; the packed matrices are in their place already.
     model.load_state_dict(weights, assign=True, strict=False)
     model.restore_buffers()
     model.requires_grad_(False)
-    digest = digest_files([folder / name for name in (CONFIG, WEIGHTS, TOKENIZER)])
-    return Checkpoint(model.to(place).eval(), Dialog(config, tokenizer), thresholds, digest)
+    return model.to(device).eval()
+
+
+def read_thresholds(folder: Path) -> Thresholds | None:
+    """What a calibration left beside the weights, if there was one. Raises CheckpointError."""
+    path = folder / THRESHOLDS
+    return Thresholds.from_json(_read(path)) if path.exists() else None
+
+
+def is_other_projects(folder: Path) -> bool:
+    """Whether the folder's config.json is one of a kind that this project does not write."""
+    try:
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(values, dict) and "format" not in values
 
 
 def find_device(name: str) -> torch.device:
@@ -162,20 +190,9 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def _check(model: Legion, weights: Mapping[str, Stored], source: str) -> None:
-    """Raises CheckpointError that lists every name that does not fit."""
-    if wrong := misfits(model.state_dict(), weights):
-        raise CheckpointError(f"{source} does not fit its config.json: {wrong}")
-
-
-def digest_files(paths: Iterable[Path]) -> str:
-    """sha256 over the content of files, in order."""
-    total = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                total.update(block)
-    return total.hexdigest()
+def digest_of(folder: Path) -> str:
+    """sha256 over configuration, weights and tokenizer of a checkpoint."""
+    return sha256_of(piece for name in (CONFIG, WEIGHTS, TOKENIZER) for piece in blocks(folder / name))
 
 
 def _read(path: Path) -> str:

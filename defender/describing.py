@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import CheckpointError
-from defender.checkpoint import CONFIG, THRESHOLDS, TOKENIZER, WEIGHTS, Thresholds, digest_files
+from defender.checkpoint import CONFIG, WEIGHTS, Thresholds, digest_of, read_thresholds
 from defender.config import LegionConfig
 from defender.importing import HEAD_PREFIX, PEFT_PREFIX, SAM_PREFIX
 from defender.tensor_files import Stored, open_file, open_folder
@@ -136,13 +136,17 @@ def _describe_ours(folder: Path) -> Description:
     if not config.has_detection and "detection head" not in absent:
         absent = (*absent, "detection head")
     try:
-        digest = digest_files([folder / name for name in (CONFIG, WEIGHTS, TOKENIZER)])
-        calibrated = folder / THRESHOLDS
-        thresholds = Thresholds.from_json(calibrated.read_text("utf-8")) if calibrated.exists() else None
+        digest = digest_of(folder)
     except OSError as error:
         raise CheckpointError(f"cannot read {error.filename}: {error.strerror}") from error
     return Description(
-        "LEGION, ready for use", parts, absent, config.image_tokens, config.sam.image_size, digest, thresholds
+        "LEGION, ready for use",
+        parts,
+        absent,
+        config.image_tokens,
+        config.sam.image_size,
+        digest,
+        read_thresholds(folder),
     )
 
 

@@ -1,4 +1,5 @@
-"""Other people's checkpoints into this project's folder: merged LEGION and GLaMM, and raw stage 1 with LoRA.
+"""Other people's checkpoints, used as they are or converted to a folder of this project: merged LEGION and
+GLaMM, and raw stage 1 with LoRA.
 
 A merged folder holds the LLaMA, the projector and SAM, but neither CLIP's tower nor, usually, a detection
 head. The tower is taken from a CLIP folder, SAM (where a source has none) from an original `.pth`, and a head
@@ -14,18 +15,29 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from contracts.digests import sha256_of
 from contracts.errors import CheckpointError, InvalidInput
-from defender.checkpoint import CONFIG, TOKENIZER, WEIGHTS
+from defender.checkpoint import (
+    CONFIG,
+    TOKENIZER,
+    WEIGHTS,
+    Checkpoint,
+    Thresholds,
+    filled,
+    find_device,
+    read_thresholds,
+)
 from defender.config import LanguageConfig, LegionConfig, SamConfig, TokenIds, VisionConfig
 from defender.model import Legion
-from defender.tensor_files import Stored, misfits, open_file, open_folder, write_safetensors
-from defender.text import Tokenizer
+from defender.tensor_files import Stored, misfits, open_file, open_folder, serialized, write_safetensors
+from defender.text import Dialog, Tokenizer
 
 CLIP_PREFIX = "model.vision_tower.vision_tower.vision_model."
 SAM_PREFIX = "model.grounding_encoder."
@@ -56,18 +68,48 @@ ADDED_TOKENS = {
 
 
 @dataclass(frozen=True)
-class Imported:
-    """What an import did."""
+class Opened:
+    """Another project's checkpoint as this project's: none of its tensors is read yet."""
 
     config: LegionConfig
-    tensors: int
-    bytes: int
+    tokenizer: Tokenizer
+    weights: Mapping[str, Stored]
     merged: int
-    """Matrices that low-rank adapters were merged into."""
+    """Matrices that low-rank adapters are merged into."""
     ignored: int
     """Tensors of the source that LEGION does not need."""
     sources: Mapping[str, str]
-    """Where the tower, SAM and the detection head came from."""
+    """Where the tower, SAM and the detection head come from."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of all weights."""
+        return sum(stored.bytes for stored in self.weights.values())
+
+    @property
+    def digest(self) -> str:
+        """That of the folder which an import makes: a checkpoint is the same one before and after."""
+        return sha256_of(chain([_config_text(self.config)], serialized(self.weights), [self.tokenizer.model]))
+
+
+def load(
+    folder: Path,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    four_bit: bool = False,
+    *,
+    clip: Path | None = None,
+    sam: Path | None = None,
+) -> Checkpoint:
+    """Use another project's folder as it is, with the thresholds of a calibration if there are some in it.
+
+    Arguments are those of `open_checkpoint`; raises as that and as `defender.checkpoint.load`.
+    """
+    place = find_device(device)
+    opened = open_checkpoint(folder, clip=clip, sam=sam)
+    model = filled(opened.config, opened.weights, place, dtype, four_bit)
+    dialog = Dialog(opened.config, opened.tokenizer)
+    return Checkpoint(model, dialog, read_thresholds(folder) or Thresholds(), opened.digest)
 
 
 def import_weights(
@@ -78,23 +120,40 @@ def import_weights(
     sam: Path | None = None,
     settings: Path | None = None,
     base: LegionConfig | None = None,
-) -> Imported:
-    """Convert `source`, a folder or a single weights file, into a new checkpoint folder `target`.
+) -> Opened:
+    """Convert `source` into a new checkpoint folder `target`. Types are kept.
+
+    Arguments are those of `open_checkpoint`; raises as that, and InvalidInput if `target` is in use. Nothing
+    is left behind at `target` then.
+    """
+    check_target(target)
+    opened = open_checkpoint(source, clip=clip, sam=sam, settings=settings, base=base)
+    _write(target, opened)
+    return opened
+
+
+def open_checkpoint(
+    source: Path,
+    *,
+    clip: Path | None = None,
+    sam: Path | None = None,
+    settings: Path | None = None,
+    base: LegionConfig | None = None,
+) -> Opened:
+    """Lay out `source`, a folder or a single weights file, under this project's names.
 
     `clip` is a folder with CLIP's weights and config.json, `sam` an original SAM `.pth`; each fills only what
     the source lacks. `settings` is the folder with config.json and tokenizer.model, by default the source's
-    own. What no file tells (SAM's decoder heads, LoRA's alpha) is taken from `base`. Types are kept.
+    own. What no file tells (SAM's decoder heads, LoRA's alpha) is taken from `base`.
 
-    Raises CheckpointError, in one line, on anything missing, unexpected, misshapen or damaged; InvalidInput
-    if `target` is in use. Nothing is left behind at `target` then.
+    Raises CheckpointError, in one line, on anything missing, unexpected, misshapen or damaged.
     """
-    check_target(target)
     if not source.exists():
         raise CheckpointError(f"cannot read {source} (no such file or folder)")
     settings = settings or (source if source.is_dir() else source.parent)
     base = base or LegionConfig()
     upstream = read_upstream_config(settings / CONFIG)
-    tokenizer_bytes, tokens = _read_tokenizer(settings, upstream)
+    tokenizer, tokens = _read_tokenizer(settings, upstream)
 
     weights, ignored = tidy(open_folder(source) if source.is_dir() else open_file(source))
     weights, merged = merge_adapters(weights, _alpha(settings, base))
@@ -105,9 +164,7 @@ def import_weights(
         weights |= _untrained_head(config)
     if wrong := misfits(Legion.without_memory(config).state_dict(), weights):
         raise CheckpointError(f"{source} is not a LEGION or GLaMM checkpoint as released: {wrong}")
-    _write(target, weights, config, tokenizer_bytes)
-    size = sum(stored.bytes for stored in weights.values())
-    return Imported(config, len(weights), size, merged, ignored, given)
+    return Opened(config, tokenizer, weights, merged, ignored, given)
 
 
 def check_target(target: Path) -> None:
@@ -170,8 +227,8 @@ def _add_tower(weights: dict[str, Stored], clip: Path | None) -> dict[str, str]:
         return {"vision tower": "the source"}
     if clip is None:
         raise CheckpointError(
-            "the source has no vision tower, as released checkpoints do not: give the folder of "
-            "openai/clip-vit-large-patch14-336 with --clip"
+            "the source has no vision tower, as released checkpoints do not: give the folder or the name of "
+            "openai/clip-vit-large-patch14-336 with --clip (in a profile: clip)"
         )
     for name, stored in open_folder(clip).items():
         if not _CLIP_OTHER.search(name):
@@ -183,7 +240,9 @@ def _add_sam(weights: dict[str, Stored], sam: Path | None) -> dict[str, str]:
     if any(name.startswith(SAM_PREFIX) for name in weights):
         return {"segmentation": "the source"}
     if sam is None:
-        raise CheckpointError("the source has no SAM weights: give the original .pth file with --sam")
+        raise CheckpointError(
+            "the source has no SAM weights: give the original .pth file with --sam (in a profile: sam)"
+        )
     found = open_file(sam)
     if strange := [name for name in found if not name.startswith(SAM_PARTS)]:
         raise CheckpointError(f"{sam} is not an original SAM file: unexpected {', '.join(strange)}")
@@ -347,7 +406,7 @@ def _alpha(settings: Path, base: LegionConfig) -> float:
     return float(alpha)
 
 
-def _read_tokenizer(folder: Path, upstream: Mapping[str, Any]) -> tuple[bytes, TokenIds]:
+def _read_tokenizer(folder: Path, upstream: Mapping[str, Any]) -> tuple[Tokenizer, TokenIds]:
     """tokenizer.model, and the ids of the added tokens: as added_tokens.json says, else upstream's order."""
     path = folder / TOKENIZER
     added = _read_json(folder / "added_tokens.json")
@@ -362,7 +421,7 @@ def _read_tokenizer(folder: Path, upstream: Mapping[str, Any]) -> tuple[bytes, T
     named = {"pad": "pad_token_id", "bos": "bos_token_id", "eos": "eos_token_id"}
     numbers = {ours: upstream[theirs] for ours, theirs in named.items() if upstream.get(theirs) is not None}
     tokens = replace(tokens, **numbers)
-    return Tokenizer.load(path, tokens).model, tokens
+    return Tokenizer.load(path, tokens), tokens
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -394,13 +453,17 @@ def _count(names: Iterable[str], prefix: str, usual: int) -> int:
 # ---- writing
 
 
-def _write(target: Path, weights: Mapping[str, Stored], config: LegionConfig, tokenizer: bytes) -> None:
+def _config_text(config: LegionConfig) -> bytes:
+    return f"{config.to_json()}\n".encode()
+
+
+def _write(target: Path, opened: Opened) -> None:
     created = not target.exists()
     try:
         target.mkdir(parents=True, exist_ok=True)
-        (target / TOKENIZER).write_bytes(tokenizer)
-        (target / CONFIG).write_text(config.to_json() + "\n", encoding="utf-8")
-        write_safetensors(target / WEIGHTS, weights)
+        (target / TOKENIZER).write_bytes(opened.tokenizer.model)
+        (target / CONFIG).write_bytes(_config_text(opened.config))
+        write_safetensors(target / WEIGHTS, opened.weights)
     except BaseException as error:
         for name in (TOKENIZER, CONFIG, WEIGHTS, f"{WEIGHTS}.tmp"):
             (target / name).unlink(missing_ok=True)

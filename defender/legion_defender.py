@@ -21,10 +21,11 @@ from torch import Tensor
 from contracts.errors import InvalidInput, ModelError
 from contracts.memory import out_of_memory
 from contracts.records import Diagnosis, Finding, Image
-from defender import checkpoint
+from defender import checkpoint, importing
 from defender.answers import CLEAN_ANSWER, OPENING, Claim, claims_between
 from defender.categories import categorize
 from defender.checkpoint import Checkpoint, Thresholds
+from defender.hub import locate
 from defender.model import Answers, Branch
 from defender.preprocess import clip_pixels, sam_pixels
 
@@ -57,10 +58,19 @@ class LegionDefender:
         dtype: torch.dtype | str = torch.float32,
         batch_size: int = 16,
         four_bit: bool = False,
+        clip: Path | str | None = None,
+        sam: Path | str | None = None,
     ) -> LegionDefender:
-        """Load a checkpoint folder; `dtype` is torch's or its name. Raises CheckpointError, InvalidInput."""
-        number_type = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-        return cls(checkpoint.load(Path(path), device, number_type, four_bit), batch_size)
+        """Load a checkpoint folder; `dtype` is torch's or its name. Raises CheckpointError, InvalidInput.
+
+        A folder as LEGION's or GLaMM's authors release it is used as it is: `clip` and `sam` are paths of
+        what it lacks, or names on the hub (`defender.importing`).
+        """
+        folder, number_type = Path(path), getattr(torch, dtype) if isinstance(dtype, str) else dtype
+        if not checkpoint.is_other_projects(folder):
+            return cls(checkpoint.load(folder, device, number_type, four_bit), batch_size)
+        parts = {name: locate(given) for name, given in (("clip", clip), ("sam", sam)) if given}
+        return cls(importing.load(folder, device, number_type, four_bit, **parts), batch_size)
 
     def diagnose(self, images: Sequence[Image]) -> list[Diagnosis]:
         """One diagnosis per picture (uint8 RGB, any size), independent of the others in the call.

@@ -6,7 +6,6 @@ same layout) load without being named. Shapes: H, W of the picture; S is SAM's c
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,14 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from contracts.digests import file_sha256
 from contracts.errors import CheckpointError, ModelError
 from contracts.records import Box, Image, Mask
 from defender.config import SamConfig
 from defender.preprocess import sam_pixels
 from defender.sam import GroundingEncoder
 from defender.tensor_files import misfits, open_file
-
-_BYTES_AT_ONCE = 1 << 22
 
 
 class SamBoxes:
@@ -46,7 +44,7 @@ class SamBoxes:
         if problem := misfits(network.state_dict(), weights):
             raise CheckpointError(f"{path} is no checkpoint of SAM: {problem}")
         network.load_state_dict(weights)
-        return cls(network.to(device), config, _digest(path))
+        return cls(network.to(device), config, file_sha256(path)[:12])
 
     @torch.no_grad()
     def masks(self, image: Image, boxes: Sequence[Box]) -> list[tuple[Mask, float]]:
@@ -124,11 +122,3 @@ def _full_size(low_res_M1gg: Tensor, size: int, inside: tuple[int, int], shape: 
     canvas = F.interpolate(low_res_M1gg, (size, size), mode="bilinear", align_corners=False)
     seen = canvas[..., : inside[0], : inside[1]]
     return F.interpolate(seen, (shape[0], shape[1]), mode="bilinear", align_corners=False)
-
-
-def _digest(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_BYTES_AT_ONCE):
-            found.update(piece)
-    return found.hexdigest()[:12]

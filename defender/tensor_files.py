@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ _FLOAT8 = {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
 """Types that are recognized, to be refused by their names."""
 _FRACTIONS = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
 """Types that a network can be stored in."""
-
+_MAPPED_AT_ONCE = 1 << 25
+"""Bytes that are read from one map of a pickle."""
 
 LAYOUTS = (
     ("model.safetensors.index.json", "model.safetensors"),
@@ -103,10 +105,22 @@ def open_file(path: Path) -> dict[str, Stored]:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Stored]) -> None:
-    """Write a file of `tensors`, reading each when its turn comes, and give it its name only when whole.
+    """Write `serialized` tensors to a file, which gets its name only when whole. Raises CheckpointError as
+    that does, and before anything is written.
+    """
+    unfinished = path.with_name(path.name + ".tmp")
+    pieces = serialized(tensors)
+    with unfinished.open("wb") as file:
+        file.writelines(pieces)
+    unfinished.replace(path)
+    _load_pickle.cache_clear()
+
+
+def serialized(tensors: Mapping[str, Stored]) -> Iterator[bytes | memoryview]:
+    """The content of a safetensors file of `tensors`, piece by piece; each is read when its turn comes.
 
     Wide types come first, so that every tensor lies at a multiple of its own item size. Raises
-    CheckpointError, before anything is written, on a type that no checkpoint of this project has.
+    CheckpointError, before the first piece, on a type that no checkpoint of this project has.
     """
     if odd := [f"{name} {_type_name(s.dtype)}" for name, s in tensors.items() if s.dtype not in _NAMES]:
         raise CheckpointError(
@@ -125,15 +139,12 @@ def write_safetensors(path: Path, tensors: Mapping[str, Stored]) -> None:
         }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    partial = path.with_name(path.name + ".tmp")
-    with partial.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name in order:
-            tensor = tensors[name].read().contiguous().reshape(-1)
-            file.write(tensor.view(torch.uint8).numpy().data)
-            del tensor
-    partial.replace(path)
-    _load_pickle.cache_clear()
+    return chain([len(text).to_bytes(8, "little") + text], (_content(tensors[name]) for name in order))
+
+
+def _content(stored: Stored) -> memoryview:
+    """The bytes of one tensor, in the order in which they are stored."""
+    return stored.read().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _placed(folder: Path, index: Path) -> dict[str, str]:
@@ -193,15 +204,30 @@ def _safetensors_reader(path: Path, name: str) -> Callable[[], Tensor]:
 
 
 def _open_pickle(path: Path) -> dict[str, Stored]:
-    tensors = _load_pickle(path)
+    tensors, file = _load_pickle(path), _Pickle(path)
     return {
-        name: Stored(tuple(tensor.shape), tensor.dtype, path.name, _pickle_reader(path, name))
+        name: Stored(tuple(tensor.shape), tensor.dtype, path.name, partial(file.read, name))
         for name, tensor in tensors.items()
     }
 
 
-def _pickle_reader(path: Path, name: str) -> Callable[[], Tensor]:
-    return lambda: _load_pickle(path)[name]
+class _Pickle:
+    """Hands out the tensors of a file, from a map that is made anew now and then.
+
+    Pages of a map stay resident as long as it is open: with one for all, tensors that are converted as they
+    are read would be there twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._mapped, self._handed_out = path, zipfile.is_zipfile(path), 0
+
+    def read(self, name: str) -> Tensor:
+        tensor = _load_pickle(self._path)[name]
+        self._handed_out += tensor.nbytes
+        if self._mapped and self._handed_out > _MAPPED_AT_ONCE:
+            _load_pickle.cache_clear()
+            self._handed_out = 0
+        return tensor
 
 
 @lru_cache(maxsize=1)

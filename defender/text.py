@@ -86,11 +86,14 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text with special tokens spelled out: added ones and runs of text stand one space apart."""
+        """Text with special tokens spelled out: added ones and runs of text stand one space apart.
+
+        Ids beyond the vocabulary, of rows that only fill up a matrix, stand for nothing.
+        """
         parts: list[str] = []
         run: list[int] = []
         for number in ids:
-            if number == IMAGE_ID:
+            if number == IMAGE_ID or (number >= len(self._pieces) and number not in self._names):
                 continue
             if number in self._names and self._names[number] in self._added:
                 if run:

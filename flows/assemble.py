@@ -159,10 +159,11 @@ def legion(profile_name: str, **changes: object) -> LegionDefender:
 def _legion(section: DefenderProfile, profile: Profile) -> ShelvedDefender:
     """LEGION from the shelf. Raises CheckpointError."""
     key = ("defender", section.path, section.device or profile.device, section.dtype, section.four_bit)
+    key = (*key, section.clip, section.sam, section.batch_size)
     limit = section.artifact_probability
     return ShelvedDefender(
         SHELF,
-        (*key, section.batch_size),
+        key,
         lambda: _load_legion(section, profile),
         f"artifact probability {limit}",
         lambda legion: legion if limit is None else legion.at(artifact_probability=limit),
@@ -176,6 +177,8 @@ def _load_legion(section: DefenderProfile, profile: Profile) -> LegionDefender:
         section.dtype,
         section.batch_size,
         four_bit=section.four_bit,
+        clip=section.clip or None,
+        sam=section.sam or None,
     )
 
 
@@ -324,6 +327,11 @@ def _no_words(_prompt: str) -> list[str]:
 def _present(path: str, part: str) -> Path:
     """The folder, if there is one: a missing path is no reason to ask a hub for a model of that name."""
     folder = Path(path)
+    if folder.is_file() and part == "defender":
+        raise CheckpointError(
+            f"{folder} is a file, not a folder: `legion weights import {folder} DST --config DIR "
+            "--clip DIR` makes one of it (docs/checkpoints.md)"
+        )
     if not folder.is_dir():
         raise CheckpointError(
             f"the {part}'s weights are missing in {folder}: `legion doctor` says how to get them"

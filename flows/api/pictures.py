@@ -7,7 +7,6 @@ happens to the file later.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import threading
@@ -20,6 +19,7 @@ from typing import BinaryIO
 
 from PIL import Image as Pillow
 
+from contracts.digests import file_sha256
 from contracts.errors import InvalidInput
 from flows.api.refusals import Refusal, not_found
 from flows.files.picture_files import read_mask, read_picture
@@ -77,8 +77,7 @@ class Pictures:
         """Check a received file and keep it under its digest. Raises Refusal if it is no picture, or if there
         is no room."""
         try:
-            with open(temporary, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = file_sha256(temporary)
             width, height = self._looked_at(temporary)
             path = self._folder / digest
             with self._adding:

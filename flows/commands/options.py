@@ -71,6 +71,17 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="another checkpoint than the profile's defender",
     )
+    parser.add_argument(
+        "--clip",
+        metavar="DIR",
+        help="where a checkpoint as its authors released it takes CLIP from: a folder, or a name on the hub "
+        "such as openai/clip-vit-large-patch14-336",
+    )
+    parser.add_argument(
+        "--sam",
+        metavar="FILE",
+        help="original SAM weights (.pth), or ORG/NAME/FILE on the hub, where such a checkpoint has none",
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the profile's)")
     parser.add_argument(
         "--dtype",
@@ -172,6 +183,8 @@ def defender_changes(arguments: argparse.Namespace) -> dict[str, Any]:
     """Values of a profile's [defender] by their names, as far as options gave them."""
     values = {
         "path": str(arguments.checkpoint.expanduser().resolve()) if arguments.checkpoint else None,
+        "clip": _here_or_on_the_hub(arguments.clip),
+        "sam": _here_or_on_the_hub(arguments.sam),
         "device": arguments.device,
         "dtype": arguments.dtype,
         "four_bit": arguments.four_bit or None,
@@ -180,6 +193,12 @@ def defender_changes(arguments: argparse.Namespace) -> dict[str, Any]:
         "tile_confidence": getattr(arguments, "tile_confidence", None),
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _here_or_on_the_hub(given: str | None) -> str | None:
+    """The whole path of what exists; any other name as it is."""
+    path = Path(given).expanduser() if given else None
+    return str(path.resolve()) if path and path.exists() else given
 
 
 def waiting(what: str) -> Any:

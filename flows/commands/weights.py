@@ -68,7 +68,7 @@ def import_weights(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     if arguments.json:
         result = {
             "folder": str(arguments.target),
-            "tensors": done.tensors,
+            "tensors": len(done.weights),
             "bytes": done.bytes,
             "merged": done.merged,
             "ignored": done.ignored,
@@ -76,7 +76,7 @@ def import_weights(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
         }
         print(json.dumps(result))
         return 0
-    print(f"{arguments.target}: {done.tensors} tensors, {size_text(done.bytes)}")
+    print(f"{arguments.target}: {len(done.weights)} tensors, {size_text(done.bytes)}")
     for part, origin in done.sources.items():
         print(f"  {part}: {origin}")
     if done.merged:

@@ -27,7 +27,7 @@ GET = {
 }
 """How to get what the bundled profiles name by path; the keys are parts of those paths."""
 
-LEGION = (("config.json",), ("model.safetensors",), ("tokenizer.model",))
+LEGION = (("config.json",), ("model*.safetensors", "pytorch_model*.bin"), ("tokenizer.model",))
 CLIP = (
     ("config.json",),
     ("preprocessor_config.json",),

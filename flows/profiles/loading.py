@@ -38,6 +38,11 @@ class DefenderProfile(LanguageModelSection):
     path: str = ""
     """LEGION's folder; or the file of SAM's weights that turn the vision model's boxes into outlines (without
     it the boxes are the masks)."""
+    clip: str = ""
+    """legion only: where a folder as its authors released it takes CLIP's tower from, a folder or a name on
+    the hub; a folder of this project's own has all it needs."""
+    sam: str = ""
+    """legion only: the same for SAM's original weights, a file or ORG/NAME/FILE on the hub."""
     device: str = ""
     """Such as "cuda:1"; the profile's own device if empty."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -64,7 +69,7 @@ class DefenderProfile(LanguageModelSection):
         if self.kind == "legion" and not self.path:
             raise PydanticCustomError("no_path", "path is missing: where is the defender's checkpoint?")
         asked = {*LanguageModelSection.model_fields, "tries", "min_confidence", "budget"}
-        of_legion = {"dtype", "four_bit", "artifact_probability"}
+        of_legion = {"clip", "sam", "dtype", "four_bit", "artifact_probability"}
         wrong = self.model_fields_set & (asked if self.kind == "legion" else of_legion)
         if wrong:
             raise PydanticCustomError(
@@ -185,9 +190,13 @@ def parse_scorer(values: Mapping[str, object], where: str) -> ScorerProfile:
 
 
 def changed(section: DefenderProfile, changes: Mapping[str, object]) -> DefenderProfile:
-    """The section with options of a command in place of its own values. Raises InvalidInput."""
+    """The section with options of a command in place of its own values; what completes its own checkpoint is
+    not for another one (`path`). Raises InvalidInput."""
+    kept = section.model_dump(exclude_unset=True)
+    if "path" in changes:
+        kept = {name: value for name, value in kept.items() if name not in ("clip", "sam")}
     try:
-        return DefenderProfile.model_validate({**section.model_dump(exclude_unset=True), **changes})
+        return DefenderProfile.model_validate({**kept, **changes})
     except ValidationError as error:
         problem = error.errors()[0]
         if not problem["loc"]:
@@ -283,6 +292,12 @@ def _absolute(profile: Profile, base: Path) -> Profile:
             return section
         return fixed(section)
 
+    def looking(section: DefenderProfile) -> DefenderProfile:
+        """Its parts may be named on the hub; what exists wins."""
+        parts = {name: given for name in ("clip", "sam") if (given := getattr(section, name))}
+        here = {name: place(given) for name, given in parts.items() if Path(place(given)).exists()}
+        return fixed(section).model_copy(update=here)
+
     benchmark = profile.benchmark
     if benchmark.judge:
         benchmark = benchmark.model_copy(update={"judge": place(benchmark.judge)})
@@ -297,7 +312,7 @@ def _absolute(profile: Profile, base: Path) -> Profile:
             "modifier": modifier,
             "generator": painter(profile.generator).model_copy(update={"loras": loras}),
             "inpainting": painter(profile.inpainting),
-            "defender": fixed(profile.defender),
+            "defender": looking(profile.defender),
             "selection_scorer": fixed(profile.selection_scorer),
             "reporting_scorers": tuple(fixed(section) for section in profile.reporting_scorers),
         }

@@ -198,7 +198,7 @@ def test_a_shard_cut_short_and_one_that_is_no_checkpoint(tmp_path, merged, clip)
 def test_files_of_old_torch_versions(tmp_path, clip):
     write_settings(tmp_path / "src")
     torch.save(merged_weights(), tmp_path / "src" / "pytorch_model.bin", _use_new_zipfile_serialization=False)
-    assert import_weights(tmp_path / "src", tmp_path / "out", clip=clip, base=BASE).tensors > 100
+    assert import_weights(tmp_path / "src", tmp_path / "out", clip=clip, base=BASE).weights
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ within 1.3. Pages of a mapped file count, as they are resident too.
 import json
 import subprocess
 import sys
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
-from defender import checkpoint
+from defender import checkpoint, importing
 from defender.config import LanguageConfig
 from defender.model import Legion
 
@@ -45,6 +46,13 @@ if work == "write":
         weights = open_file(Path(folder) / "pytorch_model.bin")
         write_safetensors(Path(folder) / "written.safetensors", weights)
         return sum(s.bytes for s in weights.values())
+if work == "use a released folder":
+    from defender import importing
+    def go(folder):
+        loaded = importing.load(Path(folder), dtype=dtype, clip=Path(folder) / "clip")
+        for parameter in loaded.model.parameters():
+            parameter.sum()
+        return sum(p.numel() * p.element_size() for p in loaded.model.parameters())
 go(small)
 before = memory("VmRSS:")
 size = go(large)
@@ -61,8 +69,6 @@ def measure(small, large, dtype="float32", work="load"):
 @pytest.fixture(scope="module")
 def wide(dialog):
     """A network of about 50 million numbers, most of them in a LLaMA of four layers."""
-    from dataclasses import replace
-
     language = LanguageConfig(dialog.config.language.vocab_size, 768, 3072, 5, 12, 12, 256)
     config = replace(dialog.config, language=language)
     torch.manual_seed(0)
@@ -91,6 +97,32 @@ def test_loading_takes_the_weights_once(folders, stored, wanted):
     assert found["size"] > (180e6 if wanted == "float32" else 90e6)
     ratio = found["growth"] / found["size"]
     assert 0.5 < ratio <= 1.3, found
+
+
+def release(folder, model, dialog, dtype):
+    """A folder as others release theirs, with everything in one pickle."""
+    folder.mkdir()
+    config = model.config
+    tokens = {text: getattr(config.tokens, name) for text, name in importing.ADDED_TOKENS.items()}
+    ids = {f"{name}_token_id": getattr(config.tokens, name) for name in ("pad", "bos", "eos")}
+    (folder / "config.json").write_text(json.dumps(asdict(config.language) | ids))
+    (folder / "added_tokens.json").write_text(json.dumps(tokens))
+    (folder / "tokenizer.model").write_bytes(dialog.tokenizer.model)
+    (folder / "clip").mkdir()
+    (folder / "clip" / "config.json").write_text(json.dumps(asdict(config.vision)))
+    weights = {name: value.to(dtype) for name, value in model.state_dict().items()}
+    torch.save(weights, folder / "pytorch_model.bin")
+    return folder
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("wanted", ["float32", "bfloat16"])
+def test_a_released_folder_takes_the_weights_once(tmp_path, wide, dialog, stored, wanted):
+    small = release(tmp_path / "small", Legion(dialog.config), dialog, stored)
+    large = release(tmp_path / "large", wide, dialog, stored)
+    found = measure(small, large, wanted, "use a released folder")
+    assert found["size"] > (180e6 if wanted == "float32" else 90e6)
+    assert 0.5 < found["growth"] / found["size"] <= 1.3, found
 
 
 def test_converting_a_pickle_takes_it_once(tmp_path, wide):

@@ -54,6 +54,14 @@ def test_padding(dialog):
     assert ids.dtype == torch.int64
 
 
+def test_ids_that_only_fill_up_a_matrix_say_nothing(tmp_path, dialog):
+    pieces = len(dialog.tokenizer._pieces)
+    tokens = TokenIds.after(pieces + 5)
+    wide = Tokenizer(dialog.tokenizer.model, tokens)
+    words = wide.encode("red ball", bos=False)
+    assert wide.decode([pieces, *words, pieces + 4, tokens.seg, pieces + 50]) == "red ball [SEG]"
+
+
 def test_broken_and_foreign_tokenizers(tmp_path, dialog):
     (tmp_path / "tokenizer.model").write_bytes(b"nonsense")
     with pytest.raises(CheckpointError, match="not a SentencePiece model"):

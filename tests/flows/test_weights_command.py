@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image as Pillow
 
 from flows.cli import main
+from flows.profiles.loading import BUNDLED
 
 sys.path.append(str(Path(__file__).parent.parent / "defender"))
 
@@ -36,6 +38,54 @@ def test_import_then_show(tmp_path, capsys, sources):
     assert "absent or not trained: detection head" in said
     assert "image tokens: 576; SAM canvas: 128 pixels" in said
     assert "not calibrated" in said and "float32" in said
+
+
+def diagnosis(capsys, picture, *words):
+    """What `legion diagnose` says as JSON, without the places of its files, and its masks."""
+    assert main(["diagnose", str(picture), "--json", *map(str, words)]) == 0, capsys.readouterr().err
+    said = json.loads(capsys.readouterr().out)
+    masks = [Path(finding.pop("mask")).read_bytes() for finding in said["findings"]]
+    return said["answer"], said["findings"], masks, said["synthetic_probability"]
+
+
+def test_a_released_folder_is_used_as_it_is(tmp_path, capsys, sources, monkeypatch):
+    from flows import assemble
+
+    merged, clip = sources
+    picture = tmp_path / "picture.png"
+    Pillow.effect_noise((60, 40), 90).convert("RGB").save(picture)
+    assert main(["weights", "import", str(merged), str(tmp_path / "ours"), "--clip", str(clip)]) == 0
+    capsys.readouterr()
+    monkeypatch.chdir(tmp_path)
+    directly = diagnosis(capsys, picture, "--defender", "merged", "--clip", "clip")
+    assert directly == diagnosis(capsys, picture, "--defender", "ours")
+
+    profile = tmp_path / "mine.toml"
+    bundled = (BUNDLED / "tabletop.toml").read_text()
+    before = bundled[bundled.index("[defender]") :].splitlines()[:3]
+    own = ["[defender]", 'kind = "legion"', 'path = "merged"\nclip = "clip"']
+    profile.write_text(
+        bundled.replace("\n".join(before), "\n".join(own)).replace("artifact_probability", "# ")
+    )
+    assert diagnosis(capsys, picture, "--profile", profile) == directly
+    described = [
+        assemble.legion("tabletop", path=str(p), clip=str(clip)).describe() for p in (merged, "ours")
+    ]
+    assert described[0] == described[1]
+
+
+def test_what_a_released_folder_lacks_is_asked_for_in_one_line(tmp_path, capsys, sources):
+    picture = tmp_path / "picture.png"
+    Pillow.new("RGB", (8, 8)).save(picture)
+    file = sources[0] / "pytorch_model-00001-of-00002.bin"
+    for words, told in (
+        (["--defender", sources[0]], "with --clip (in a profile: clip)"),
+        (["--defender", sources[0], "--clip", tmp_path / "none"], "none (no such file or folder)"),
+        (["--defender", file], "legion weights import"),
+    ):
+        assert main(["diagnose", str(picture), *map(str, words)]) == 1
+        streams = capsys.readouterr()
+        assert streams.err.count("\n") == 1 and told in streams.err and not streams.out
 
 
 def test_json_of_both(tmp_path, capsys, sources):
