@@ -15,6 +15,7 @@ from controller.inpainting import KIND
 from flows.jobs.approval import ALONE, Approval, Audience
 from flows.jobs.inpainting import InpaintingJob, execute
 from flows.regeneration import Watch, current_audience, in_front_of, reviewer_for
+from flows.serving.cancelling import say_cancelled
 from flows.serving.showing import Showing, flow_name
 from flows.terminal.inpainting import share_done
 from flows.terminal.wording import clipped, count
@@ -39,7 +40,13 @@ def _name_from_context() -> str:
     return flow_name(NAME, [Path(case["path"]).name for case in cases], "picture")
 
 
-@flow(name=NAME, flow_run_name=_name_from_context, persist_result=False, validate_parameters=False)
+@flow(
+    name=NAME,
+    flow_run_name=_name_from_context,
+    persist_result=False,
+    validate_parameters=False,
+    on_cancellation=[say_cancelled],
+)
 def inpainting(job: dict[str, Any], approval: dict[str, Any]) -> None:
     """Diagnose, plan, paint and judge, region by region, until nothing is left to repair.
 

@@ -15,8 +15,8 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY as HEARTBEAT
-from prefect.settings import get_current_settings, temporary_settings
+from prefect.context import SettingsContext, get_settings_context
+from prefect.settings import get_current_settings
 
 from contracts.errors import WORTH_A_RETRY, LegionError
 from contracts.protocols import MemoryBank
@@ -26,6 +26,7 @@ from controller.reviewing import Reviewer
 from controller.steps import Event, StepStarted
 from flows.jobs.approval import ALONE, Approval, Ask, Audience, reviewer
 from flows.jobs.regeneration import Job, execute
+from flows.serving.cancelling import Cancelling, RunCancelled, say_cancelled
 from flows.serving.reviewing import ask_on_page
 from flows.serving.showing import Showing, flow_name
 from flows.terminal.console import share_done
@@ -64,14 +65,27 @@ def in_front_of(audience: Audience) -> Iterator[None]:
 
     They send no heartbeats, by which an automation would notice a crash: whoever sits in front of the process
     sees it, and Prefect's heart makes each run wait up to a second for its last beat. A frequency in the
-    environment or in Prefect's settings is kept.
+    environment or in Prefect's settings is kept. A flow that is cancelled on Prefect's page ends as after
+    Ctrl-C, with KeyboardInterrupt.
     """
     token = _audience.set(audience)
     try:
-        with nullcontext() if heartbeat_wanted() else temporary_settings({HEARTBEAT: None}):
+        with nullcontext() if heartbeat_wanted() else _without_heartbeat():
             yield
+    except RunCancelled as cancelled:
+        if audience.say is not None:
+            audience.say(str(cancelled))
+        raise KeyboardInterrupt from cancelled
     finally:
         _audience.reset(token)
+
+
+def _without_heartbeat() -> SettingsContext:
+    """Prefect's settings but for that one. Its `temporary_settings` reads and checks all of them anew, which
+    takes longer than creating the run."""
+    now = get_settings_context()
+    flows = now.settings.flows.model_copy(update={"heartbeat_frequency": None})
+    return SettingsContext(profile=now.profile, settings=now.settings.model_copy(update={"flows": flows}))
 
 
 def heartbeat_wanted() -> bool:
@@ -96,7 +110,13 @@ def _name_from_context() -> str:
     return flow_name(NAME, [case["prompt"] for case in cases], "prompt")
 
 
-@flow(name=NAME, flow_run_name=_name_from_context, persist_result=False, validate_parameters=False)
+@flow(
+    name=NAME,
+    flow_run_name=_name_from_context,
+    persist_result=False,
+    validate_parameters=False,
+    on_cancellation=[say_cancelled],
+)
 def regeneration(job: dict[str, Any], approval: dict[str, Any]) -> None:
     """Paint, diagnose, score and revise until the pictures are clean or the rounds are used up.
 
@@ -146,6 +166,9 @@ class Watch:
     def __init__(self, showing: Showing, listener: Callable[[Event], None]) -> None:
         self._showing, self._listener = showing, listener
         self._step: StepStarted | None = None
+        self._cancelling = Cancelling()
+        if not self._cancelling.watched:
+            showing.watch(self._cancelling.look)
         self.slot = round_slot()
 
     def __enter__(self) -> Watch:
@@ -156,9 +179,10 @@ class Watch:
         self._showing.close()
 
     def listen(self, event: Event) -> None:
-        """Take an event and pass it on."""
+        """Take an event and pass it on. Raises RunCancelled before a step."""
         self._listener(event)
         if isinstance(event, StepStarted):
+            self._cancelling.check()
             self._step = event
         self.slot.listen(event)
         self._showing.listen(event)

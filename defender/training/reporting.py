@@ -40,7 +40,7 @@ class Reporter:
     def __init__(self, accelerator: Accelerator, name: str, folder: Path, steps: int, step: int) -> None:
         """`step` is where the run goes on; what the log says about later ones is dropped."""
         self.accelerator, self.name = accelerator, name
-        self._speaks = accelerator.is_main_process
+        self._speaks, self._steps = accelerator.is_main_process, steps
         self._console = Console(stderr=True)
         self._path = folder / f"{name}.jsonl"
         if self._speaks:
@@ -76,16 +76,25 @@ class Reporter:
         """A line of the log, on stderr, and for the tracker."""
         if not self._speaks:
             return
-        text = json.dumps({"step": step, **line})
         with self._path.open("a", encoding="utf-8") as log:
-            log.write(text + "\n")
+            log.write(json.dumps({"step": step, **line}) + "\n")
+        text = f"{self.name}{told(line)}: {step} of {self._steps}"
         if self._bar.disable:
-            print(f"{self.name} {text}", file=sys.stderr, flush=True)
+            print(text, file=sys.stderr, flush=True)
         else:
-            self._bar.console.print(f"{self.name} {text}", markup=False, highlight=False)
+            self._bar.console.print(text, markup=False, highlight=False)
         if self.accelerator.trackers:
             numbers = _flat(line)
             self.accelerator.log({f"{kind}/{key}": value for key, value in numbers.items()}, step=step)
+
+
+def told(line: Line) -> str:
+    """A line in words."""
+    validation = line.get("validation")
+    if validation is None:
+        return " " + ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in line.items())
+    numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in validation.items())
+    return f" held-out samples: {numbers}{', the best so far' if line['best'] else ''}"
 
 
 def _flat(line: Line) -> dict[str, float]:

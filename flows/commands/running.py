@@ -163,6 +163,7 @@ def _with_prefect(
 ) -> Callable[..., list[Run]]:
     """What runs the flow, once a server answers and the models lie in the cache of assemble."""
     from concurrent.futures import ThreadPoolExecutor
+    from contextvars import copy_context
 
     from flows.settings import prepare_prefect
 
@@ -171,9 +172,10 @@ def _with_prefect(
         from flows.regeneration import start_server
 
         run = in_flow()
-        # The server is another process: it starts while the models load here.
+        # The server is another process: it starts while the models load here. In this context, which may name
+        # another server than the environment does.
         with ThreadPoolExecutor(1) as pool:
-            server = pool.submit(start_server)
+            server = pool.submit(copy_context().run, start_server)
             load()
             server.result()
     return run

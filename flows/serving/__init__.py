@@ -6,6 +6,7 @@ parameters.py    what the forms ask for, as pydantic models
 deployments.py   the flows behind the forms
 forms.py         the process that serves them
 reviewing.py     a person asked about a round, by a form
+cancelling.py    a run cancelled on Prefect's page
 relaying.py      forms that run a command of the command line
 board.py         artifacts and tags sent to Prefect's server beside the run
 showing.py       names, tags and artifacts of a run in Prefect's pages

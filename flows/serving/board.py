@@ -17,12 +17,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect import get_run_logger
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.context import FlowRunContext, SyncClientContext
 
 Kind = Literal["markdown", "table", "progress"]
-ANSWER_SECONDS = 30.0
 END_SECONDS = 60.0
 """How long the end of a run waits for a server that does not answer."""
+LULL_SECONDS = 0.1
+"""Before something is sent: by then the run is in its next step, and a model leaves Python to others."""
+LOOK_SECONDS = 2.0
+"""Between two looks at the server while nothing is to be sent."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Board:
         self._flow_run, self._log = flow_run, log
         self._waiting: dict[str, Callable[[SyncPrefectClient], None]] = {}
         self._sent: dict[str | None, tuple[str, str | float]] = {}
+        self._look: Callable[[SyncPrefectClient], None] | None = None
         self._changed, self._closed = threading.Condition(), False
         # In this context, so that the thread speaks to the server that the flow speaks to.
         self._thread = threading.Thread(target=copy_context().run, args=(self._work,), daemon=True)
@@ -67,6 +73,12 @@ class Board:
         """Give the flow run these tags, and only these."""
         self._later("the tags", lambda client: self._send_tags(client, tags))
 
+    def watch(self, look: Callable[[SyncPrefectClient], None]) -> None:
+        """Call `look` every LOOK_SECONDS while nothing waits to be sent, in the board's thread."""
+        with self._changed:
+            self._look = look
+            self._changed.notify()
+
     def close(self) -> None:
         """Wait until all is sent."""
         with self._changed:
@@ -82,21 +94,32 @@ class Board:
             self._changed.notify()
 
     def _next(self) -> tuple[str, Callable[[SyncPrefectClient], None]] | None:
-        """What waits longest; None at the end."""
+        """What waits longest, or a look at the server; None at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
+            while not self._waiting and not self._closed:
+                if not self._changed.wait(None if self._look is None else LOOK_SECONDS) and self._look:
+                    return "the run's state", self._look
+            self._changed.wait_for(lambda: self._closed, LULL_SECONDS)
             name = next(iter(self._waiting), None)
             return None if name is None else (name, self._waiting.pop(name))
 
     def _work(self) -> None:
-        # Settings of its own, so that the client is its own: the flow's belongs to the flow's thread.
-        with get_client(httpx_settings={"timeout": ANSWER_SECONDS}, sync_client=True) as client:
-            while (waiting := self._next()) is not None:
-                name, send = waiting
-                try:
-                    send(client)
-                except Exception as error:  # whatever the server has against it
-                    self._log.warning("Prefect's pages lack %s: %s", name, error)
+        waiting = self._next()
+        try:
+            # A client of its own, for what is drawn, too: the flow's belongs to the flow's thread. It is made
+            # when it is needed, as reading the certificates takes as long as creating the run.
+            with SyncClientContext() as server:
+                while waiting is not None:
+                    self._try(*waiting, server.client)
+                    waiting = self._next()
+        except Exception as error:
+            self._log.warning("Prefect's server cannot be reached for the run's pages: %s", error)
+
+    def _try(self, name: str, send: Callable[[SyncPrefectClient], None], client: SyncPrefectClient) -> None:
+        try:
+            send(client)
+        except Exception as error:  # whatever the server has against it
+            self._log.warning("Prefect's pages lack %s: %s", name, error)
 
     def _send(self, client: SyncPrefectClient, page: Page) -> None:
         # The client's own calls would also send a page's data as an event, which nobody reads.
@@ -121,3 +144,14 @@ class Board:
     def _send_tags(self, client: SyncPrefectClient, tags: Sequence[str]) -> None:
         if self._flow_run is not None:
             client.update_flow_run(self._flow_run, tags=tags)
+
+
+def board_here(**labels: str) -> Board:
+    """The board of the flow run that runs here, which is tagged `legion` and with the labels, as in
+    `kind:benchmark`, besides what it was tagged with before."""
+    context = FlowRunContext.get()
+    flow_run = None if context is None else context.flow_run
+    board = Board(None if flow_run is None else flow_run.id, get_run_logger())
+    given = () if flow_run is None else flow_run.tags
+    board.tag(sorted({*given, "legion", *(f"{name}:{value}" for name, value in labels.items())}))
+    return board

@@ -5,6 +5,7 @@ Import this only after `flows.settings.prepare_prefect`: Prefect reads its setti
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from flows.jobs import regeneration as jobs
 from flows.jobs.inpainting import InpaintingJob, readable
 from flows.profiles.loading import changed_generator, load_profile
 from flows.regeneration import run_regeneration
+from flows.serving.board import board_here
 from flows.serving.parameters import (
     BenchmarkForm,
     EvaluationForm,
@@ -142,8 +144,9 @@ def benchmark(form: BenchmarkForm) -> None:
     prompts = form.prompts if named else str(inside(pictures_folder(), form.prompts))
     key = _report_name("benchmark")
     out = reports_folder() / key
-    run_command(["benchmark", "--prompts", prompts, *words, "--no-prefect", "--out", str(out)])
-    publish(f"benchmark on {form.prompts}", key, out / "table.md", has_page=True)
+    with closing(board_here(profile=form.profile, kind="benchmark")) as board:
+        run_command(["benchmark", "--prompts", prompts, *words, "--no-prefect", "--out", str(out)], board)
+        publish(f"benchmark on {form.prompts}", key, out / "table.md", True, board)
 
 
 @flow(name="evaluate", flow_run_name=_name("evaluate", "data set"), persist_result=False)
@@ -154,8 +157,9 @@ def evaluate(form: EvaluationForm) -> None:
     key = _report_name("evaluate")
     out = reports_folder() / key
     words = ["--format", form.format, "--split", form.split, *limit, "--profile", form.profile]
-    run_command(["evaluate", form.task, *data, *words, "--out", str(out)])
-    publish(f"{form.task} on {form.dataset or form.format}", key, out / "table.md", has_page=False)
+    with closing(board_here(profile=form.profile, kind="evaluation")) as board:
+        run_command(["evaluate", form.task, *data, *words, "--out", str(out)], board)
+        publish(f"{form.task} on {form.dataset or form.format}", key, out / "table.md", False, board)
 
 
 @flow(name="train", flow_run_name=_name("train", "data set"), persist_result=False)
@@ -164,7 +168,8 @@ def train(form: TrainingForm) -> None:
     data, out = inside(pictures_folder(), form.dataset), home().absolute() / "trained" / form.name
     steps = ["--steps", str(form.steps)] if form.steps else []
     words = ["--format", form.format, "--split", form.split, "--stage", form.stage, *steps]
-    facts = run_command(["train", "network", str(data), *words, "--out", str(out)])
+    with closing(board_here(kind="training")) as board:
+        facts = run_command(["train", "network", str(data), *words, "--out", str(out)], board)
     get_run_logger().info("The best checkpoint: %s", facts.get("best") or facts.get("last"))
 
 

@@ -1,6 +1,6 @@
 """A form that runs a `legion` command: the same words as in a terminal, its lines in the run's log, its
-tables as artifacts. The command is a process of its own, which is interrupted, as by Ctrl-C, if the run is
-cancelled.
+tables on the run's pages. The command is a process of its own, which is interrupted, as by Ctrl-C, if the run
+is cancelled.
 
 Import this only after `flows.settings.prepare_prefect`: Prefect reads its settings when it is imported.
 """
@@ -17,17 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
-from uuid import UUID
 
 from prefect import get_run_logger
-from prefect.artifacts import (
-    create_link_artifact,
-    create_markdown_artifact,
-    create_progress_artifact,
-    update_progress_artifact,
-)
 
 from contracts.errors import LegionError
+from flows.serving.board import Board, Page
 from flows.serving.showing import image_url
 
 ENDING_SECONDS = 10.0
@@ -35,20 +29,24 @@ PROGRESS = re.compile(r": (\d+) of (\d+)$")
 """How `flows.terminal.console.counting` says how far it is where there is no terminal."""
 
 
-def run_command(words: Sequence[str]) -> dict[str, Any]:
-    """Run `legion WORDS --json`; what it printed. Raises LegionError with the command's own words if it
-    fails."""
+def run_command(words: Sequence[str], board: Board) -> dict[str, Any]:
+    """Run `legion WORDS --json`; what it printed. The board shows how far it is. Raises LegionError with the
+    command's own words if it fails."""
     log = get_run_logger()
     log.info("legion %s", " ".join(words))
-    bar = cast(UUID, create_progress_artifact(progress=0.0, description=" ".join(words[:2])))
+    name = " ".join(words[:2])
+
+    def move(share: float) -> None:
+        board.put("the progress", lambda: [Page("progress", 100.0 * share, name)])
 
     def hear(line: str) -> None:
         if share := PROGRESS.search(line):
-            update_progress_artifact(bar, progress=100.0 * int(share[1]) / max(1, int(share[2])))
+            move(int(share[1]) / max(1, int(share[2])))
         log.info(line)
 
+    move(0.0)
     printed = relay([sys.executable, "-m", "flows.cli", *words, "--json"], hear)
-    update_progress_artifact(bar, progress=100.0)
+    move(1.0)
     return cast(dict[str, Any], json.loads(printed))
 
 
@@ -72,14 +70,15 @@ def relay(command: Sequence[str], hear: Callable[[str], None]) -> str:
     return "".join(out)
 
 
-def publish(title: str, key: str, table: Path, has_page: bool) -> None:
+def publish(title: str, key: str, table: Path, has_page: bool, board: Board) -> None:
     """A table as Markdown and, where the folder of that name has a page, the link to it."""
-    create_markdown_artifact(markdown=table.read_text(encoding="utf-8"), key=key, description=title)
+    pages = [Page("markdown", table.read_text(encoding="utf-8"), title, key)]
     base = image_url()
     if has_page and base is not None:
         link = f"{base}/reports/{key}/report.html"
-        create_link_artifact(link=link, link_text=f"report: {title}", key=f"{key}-page", description=title)
+        pages.append(Page("markdown", f"[report: {title}]({link})", title, f"{key}-page"))
         get_run_logger().info("The report: %s", link)
+    board.put("the table", lambda: pages)
 
 
 @contextmanager

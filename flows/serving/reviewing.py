@@ -8,29 +8,35 @@ Import this only after `flows.settings.prepare_prefect`: Prefect reads its setti
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from copy import copy
 from typing import Any, Literal, cast
 
+import httpx
 from prefect import get_run_logger
-from prefect.client.orchestration import get_client
-from prefect.context import FlowRunContext
-from prefect.exceptions import FlowPauseTimeout
-from prefect.flow_runs import pause_flow_run
-from prefect.input import RunInput
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.input import Keyset, RunInput, keyset_from_paused_state, read_flow_run_input
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
-from prefect.states import Running
+from prefect.states import Paused, Running
 from pydantic import Field, create_model
 
+from contracts.errors import LegionError
 from contracts.protocols import MemoryBank
 from contracts.records import Review, ReviewDecision, Run, Verdict
 from flows.jobs.approval import Approval, Ask, review_of
 from flows.pages.gallery import Links, plain, round_page
+from flows.serving.cancelling import RunCancelled, flow_run_here
 from flows.serving.showing import image_url
 from flows.terminal.wording import clipped, title_of
 
-POLL_SECONDS = 2
+POLL_SECONDS = 2.0
 """How often the run looks for an answer."""
+GRACE_SECONDS = 300
+"""How much longer Prefect would take an answer: it is the run that says when the time is up."""
 
 Words = Literal[
     "accept", "reject", "edit the prompt", "edit the mask thresholds", "leave it to the gate", "stop"
@@ -109,16 +115,10 @@ def ask_on_page(approval: Approval, bank: MemoryBank, say: Callable[[str], None]
         log.info("Round %d of %s waits up to %g minutes for a decision.", index, title, approval.minutes)
         if say is not None:
             say(f"round {index} of {title} waits for a decision: {page_of_this_run()}")
-        try:
-            answer: RoundDecision = pause_flow_run(
-                wait_for_input=filled,
-                timeout=max(1, round(60 * approval.minutes)),
-                poll_interval=POLL_SECONDS,
-                key=f"{run.run_id}-{index}-{next(asked)}",
-            )
-        except FlowPauseTimeout:
+        key = f"{run.run_id}-{index}-{next(asked)}"
+        answer = _paused(filled, key, 60 * approval.minutes)
+        if answer is None:
             log.info("Nobody decided on round %d in time.", index)
-            _run_on()
             return None
         review = _as_review(answer)
         log.info("Round %d: %s decided: %s.", index, review.who, review.decision)
@@ -138,10 +138,9 @@ def _form(run: Run) -> type[RoundDecision]:
 
 def page_of_this_run() -> str:
     """Where a browser finds the flow run that runs here."""
-    context = FlowRunContext.get()
     base = PREFECT_UI_URL.value() or (PREFECT_API_URL.value() or "").removesuffix("/api")
-    run_id = context.flow_run.id if context is not None and context.flow_run is not None else ""
-    return f"{base}/runs/flow-run/{run_id}"
+    run = flow_run_here()
+    return f"{base}/runs/flow-run/{'' if run is None else run.id}"
 
 
 def _as_review(answer: RoundDecision) -> Review:
@@ -149,9 +148,44 @@ def _as_review(answer: RoundDecision) -> Review:
     return review_of(decision, answer.your_name, answer.next_prompt, answer.thresholds(), answer.note)
 
 
-def _run_on() -> None:
-    """Prefect leaves a run that nobody answered paused: say that it goes on."""
-    context = FlowRunContext.get()
-    if context is not None and context.flow_run is not None:
-        with get_client(sync_client=True) as client:
-            client.set_flow_run_state(context.flow_run.id, Running(), force=True)
+def _paused(form: type[RoundDecision], key: str, seconds: float) -> RoundDecision | None:
+    """Pause the flow run that runs here until the form is filled in; None, and it runs on, if nobody does in
+    time. Raises RunCancelled.
+
+    Prefect's own `pause_flow_run` fails the run when the time is up, and waits on if it was cancelled.
+    """
+    run = flow_run_here()
+    if run is None:
+        raise LegionError("only a flow run can ask on Prefect's page: use --review-on terminal")
+    state: State[Any] = Paused(
+        timeout_seconds=round(seconds) + GRACE_SECONDS, reschedule=False, pause_key=key
+    )
+    keys = keyset_from_paused_state(state)
+    state.state_details.run_input_keyset = keys
+    # Before the run says that it waits: whoever looks then finds the form.
+    form.save(keys, flow_run_id=run.id)
+    with get_client(sync_client=True) as client:
+        if client.set_flow_run_state(run.id, state).status != SetStateStatus.ACCEPT:
+            raise RunCancelled
+        return _answer(client, run, form, keys, time.monotonic() + seconds)
+
+
+def _answer(
+    client: SyncPrefectClient, run: FlowRun, form: type[RoundDecision], keys: Keyset, deadline: float
+) -> RoundDecision | None:
+    """What is filled in; None after the deadline, when the run runs on. Raises RunCancelled."""
+    while True:
+        late = time.monotonic() >= deadline
+        state = None
+        with suppress(httpx.HTTPError):  # people take longer than a server that starts anew
+            state = client.read_flow_run(run.id).state
+        if state is not None and state.is_running():
+            return form.load(keys, flow_run_id=run.id)
+        if state is not None and not state.is_paused() and (late or run.deployment_id is None):
+            raise RunCancelled  # of a deployment it is the serving process that ends this one
+        if late:
+            if client.set_flow_run_state(run.id, Running()).status != SetStateStatus.ACCEPT:
+                raise RunCancelled
+            values = read_flow_run_input(keys["response"], flow_run_id=run.id)  # of the last moment
+            return form(**values) if values else None
+        time.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))

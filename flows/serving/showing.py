@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 
 from prefect import get_run_logger
-from prefect.context import FlowRunContext
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.variables import Variable
 
 from contracts.protocols import MemoryBank
 from contracts.records import Run
 from controller.steps import Event, RoundFinished, RunFinished, StepFinished, StepStarted
 from flows.pages.gallery import Links, artifact_key, gallery, score_rows
-from flows.serving.board import Board, Page
+from flows.serving.board import Page, board_here
 from flows.serving.places import image_url_given
 from flows.terminal.wording import clipped, count, reason_words, title_of, verdict_words
 
@@ -84,14 +84,10 @@ class Showing:
         """`subject` names the job in each task; `share` moves the progress bar."""
         self._kind, self._subject, self._rounds = kind, subject, rounds
         self._bank, self._share = bank, share
-        self._live = len(run_ids) <= LIVE_RUNS
+        self._live, self._alone = len(run_ids) <= LIVE_RUNS, len(run_ids) == 1
         self._begun, self._noun = time.monotonic(), "picture"
         self._log = get_run_logger()
-        context = FlowRunContext.get()
-        flow_run = None if context is None else context.flow_run
-        self._board = Board(None if flow_run is None else flow_run.id, self._log)
-        given = () if flow_run is None else flow_run.tags
-        self._board.tag(sorted({*given, "legion", f"profile:{profile}", f"kind:{kind}"}))
+        self._board = board_here(profile=profile, kind=kind)
         self._move(0.0)
         self._log.info("%s with the profile %s: %s.", count(len(run_ids), "run"), profile, ", ".join(run_ids))
 
@@ -111,6 +107,10 @@ class Showing:
             self._board.put(name, partial(self._round_finished, event))
         elif isinstance(event, RunFinished) and self._live:
             self._log.info("Run %s ends after round %d: %s.", event.run_id, event.round, event.stop)
+
+    def watch(self, look: Callable[[SyncPrefectClient], None]) -> None:
+        """Let the board look at the server, too."""
+        self._board.watch(look)
 
     def step_name(self, step: StepStarted) -> str:
         """The name of the step's task."""
@@ -151,6 +151,8 @@ class Showing:
         self._log.info("Round %d of %s is %s.", event.round, clipped(title_of(run), NAME_LENGTH), words)
         if item.revision is not None:
             self._log.info("The next prompt is: %s", item.revision.prompt)
+        if self._alone and item.verdict is not None and item.verdict.stop:
+            return []  # the job ends now, and its end draws the same pages, for which it is waited
         return pages_of(run, self._bank, self._links)
 
 

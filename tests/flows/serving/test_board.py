@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -101,10 +102,10 @@ def test_a_slow_server_is_not_waited_for_and_gets_the_newest_only(server, monkey
             return {"id": "1"}
 
     @contextmanager
-    def slow_client(**_settings):
-        yield Slow()
+    def slow_client():
+        yield SimpleNamespace(client=Slow())
 
-    monkeypatch.setattr(module, "get_client", slow_client)
+    monkeypatch.setattr(module, "SyncClientContext", slow_client)
     board = module.Board(None, logging.getLogger(__name__))
     board.put("the progress", pages(module.Page("progress", 0.0, "bar")))
     assert begun.wait(60)

@@ -19,6 +19,7 @@ from PIL import Image as Pillow
 from playwright.sync_api import Page, expect
 from studio import PATIENCE, Shots, Studio, browser_page, choose, field, press, sizes, studio, write
 
+from flows.cli import main
 from memory_bank import open_memory_bank
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(3 * PATIENCE)]
@@ -190,6 +191,34 @@ def test_a_table_is_made_by_its_form(running, name, form, said) -> None:
         address = re.search(rf"{running.images}/[^)\s]+", page)
         assert address is not None
         assert "<html" in httpx.get(address[0], timeout=60).raise_for_status().text
+
+
+def test_a_defender_is_trained_by_its_form_and_goes_on_by_the_same_name(running) -> None:
+    folder = running.log.parent / "pictures" / "scars"
+    assert (
+        main(
+            ["tabletop", "export", "--format", "synthscars", "--split", "train", "--scenes", "8", str(folder)]
+        )
+        == 0
+    )
+    form = {"dataset": "scars", "name": "mine", "steps": 2}
+    flow_run = running.submit("train", form)
+    running.until(flow_run, "COMPLETED")
+    trained = running.log.parent / "home" / "trained" / "mine"
+    assert (trained / "last" / "model.safetensors").is_file() and (trained / "best").is_dir()
+    said = running.messages(flow_run)
+    assert f"The best checkpoint: {trained / 'best'}" in said
+    assert any(re.match(r"stage-1 .*loss [\d.]+.*: 2 of 2$", line) for line in said)
+    (bar,) = [item for item in running.artifacts(flow_run) if item["type"] == "progress"]
+    assert bar["data"] == 100
+    assert {"legion", "kind:training"} <= set(running.api(f"flow_runs/{flow_run}")["tags"])
+
+    # It has ended: the same name is the same training, and another length of it is refused in one line.
+    running.until(running.submit("train", form), "COMPLETED")
+    other = running.submit("train", {**form, "steps": 3})
+    running.until(other, "FAILED")
+    message = running.api(f"flow_runs/{other}")["state"]["message"]
+    assert "mine" in message and "\n" not in message
 
 
 def test_what_the_forms_refuse(running) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -173,6 +175,31 @@ def test_a_command_is_heard_line_by_line(deployments) -> None:
     assert relay([sys.executable, "-c", code], heard.append).strip() == "{}"
     assert heard == ["measuring: 3 of 10"]
     assert PROGRESS.search(heard[0]).groups() == ("3", "10")
+
+
+def test_a_commands_lines_move_its_bar_and_its_table_is_a_page(deployments, monkeypatch, tmp_path) -> None:
+    from flows.serving import relaying
+
+    shown: list[tuple[str, str | float, str | None]] = []
+    board = types.SimpleNamespace(
+        put=lambda name, draw: shown.extend((page.kind, page.data, page.key) for page in draw())
+    )
+    told = ["looking", "measuring: 3 of 10", "stage-1 loss 0.4, lr 1e-05: 2 of 4"]
+    monkeypatch.setattr(
+        relaying, "relay", lambda _command, hear: [hear(line) for line in told] and '{"a": 1}'
+    )
+    monkeypatch.setattr(relaying, "get_run_logger", lambda: logging.getLogger(__name__))
+    assert relaying.run_command(["train", "network", "scars"], board) == {"a": 1}
+    assert shown == [("progress", share, None) for share in (0.0, 30.0, 50.0, 100.0)]
+
+    shown.clear()
+    monkeypatch.setenv("LEGION_IMAGE_URL", "http://box:4201")
+    (tmp_path / "table.md").write_text("| arm |")
+    for has_page in (False, True):
+        relaying.publish("a table", "benchmark-1", tmp_path / "table.md", has_page, board)
+    link = "[report: a table](http://box:4201/reports/benchmark-1/report.html)"
+    table = ("markdown", "| arm |", "benchmark-1")
+    assert shown == [table, table, ("markdown", link, "benchmark-1-page")]
 
 
 def test_a_command_that_fails_says_why(deployments) -> None:
