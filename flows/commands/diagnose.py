@@ -58,16 +58,16 @@ def diagnose(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
 
 def _diagnose_one(path: Path, arguments: argparse.Namespace) -> int:
     from defender.image_files import read_image
-    from flows.files.output import prepare_folder, write_diagnosis
+    from flows.files.output import output_folder, write_diagnosis
     from flows.terminal.console import print_diagnosis
 
     image = read_image(path)
-    folder = prepare_folder(arguments.out or DEFAULT_OUT / f"diagnose-{path.stem}")
-    defender = load_defender(arguments)
-    with waiting("looking at the picture"):
-        (diagnosis,) = defender.diagnose([image])
-    with _drawing(path):
-        written = write_diagnosis(image, diagnosis, folder, path.stem)
+    with output_folder(arguments.out or DEFAULT_OUT / f"diagnose-{path.stem}") as folder:
+        defender = load_defender(arguments)
+        with waiting("looking at the picture"):
+            (diagnosis,) = defender.diagnose([image])
+        with _drawing(path):
+            written = write_diagnosis(image, diagnosis, folder, path.stem)
     if arguments.json:
         print(json.dumps({"image": str(path), **written}, ensure_ascii=False))
         return 0
@@ -77,18 +77,18 @@ def _diagnose_one(path: Path, arguments: argparse.Namespace) -> int:
 
 
 def _diagnose_many(paths: Sequence[Path], arguments: argparse.Namespace) -> int:
-    from flows.files.output import prepare_folder
+    from flows.files.output import output_folder
     from flows.jobs.diagnosing import examine
     from flows.pages.report import flat_settings
     from flows.terminal.console import counting
 
-    folder = prepare_folder(arguments.out or DEFAULT_OUT / f"diagnose-{_name(arguments.images)}")
-    defender = load_defender(arguments)
-    with counting("looking at the pictures", len(paths)) as advance:
-        album = _Album(paths, folder, advance)
-        for result in examine(defender, paths, _batch_size(arguments), album.fail):
-            album.keep(result)
-    page = album.write_page(_title(arguments.images, len(paths)), flat_settings(defender.describe()))
+    with output_folder(arguments.out or DEFAULT_OUT / f"diagnose-{_name(arguments.images)}") as folder:
+        defender = load_defender(arguments)
+        with counting("looking at the pictures", len(paths)) as advance:
+            album = _Album(paths, folder, advance)
+            for result in examine(defender, paths, _batch_size(arguments), album.fail):
+                album.keep(result)
+        page = album.write_page(_title(arguments.images, len(paths)), flat_settings(defender.describe()))
     _tell(album, page, arguments.json)
     return _tell_failures(album.failures, len(paths))
 
@@ -145,8 +145,10 @@ def _drawing(path: Path) -> Iterator[None]:
         reason = f"image {path} cannot be drawn ({type(error).__name__}): use a smaller copy"
         raise InvalidInput(reason) from error
     except OSError as error:
-        reason = f"what was found in image {path} cannot be written ({error.strerror or error}): use --out"
-        raise InvalidInput(reason) from error
+        raise InvalidInput(
+            f"what was found in image {path} cannot be written ({error.strerror or error}): rename the "
+            "picture, or choose another --out"
+        ) from error
 
 
 def _tell(album: _Album, page: Path, as_json: bool) -> None:
