@@ -297,6 +297,12 @@ def _answer_errors(app: FastAPI) -> None:
         logging.getLogger(__name__).warning("%s", error)
         return JSONResponse({"code": "unavailable", "error": str(error)}, 503)
 
+    @app.exception_handler(Exception)
+    async def unexpected(_request: Request, error: Exception) -> JSONResponse:
+        # Starlette raises it again once this is sent, so that the traceback is in the log.
+        said = f"unexpected {type(error).__name__}: the server's log has the details"
+        return JSONResponse({"code": "unexpected", "error": said}, 500)
+
 
 def _problem(error: RequestValidationError) -> str:
     """The first thing that is wrong, in one line, without what was sent."""
@@ -304,6 +310,8 @@ def _problem(error: RequestValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"][1:]) or "the body"
     if first["type"] == "json_invalid":
         return "the body is not JSON"
+    if first["type"] == "model_attributes_type":
+        return f"{where} is no JSON object: send one, with Content-Type: application/json"
     if first["type"] == "extra_forbidden":
         return f"{where} is not known here: /v1/openapi.json says what is"
     return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -78,13 +78,21 @@ class Runner:
         return self._seconds
 
     def _loop(self) -> None:
+        unsettled: list[str] = []
         while not self._stop.is_set():
-            taken = self._queue.take(self._batch)
-            if taken:
-                self._do(taken)
-            else:
-                self._wake.wait(1.0)
-                self._wake.clear()
+            try:
+                if unsettled:
+                    self._queue.put_back(unsettled)
+                taken = self._queue.take(self._batch)
+                unsettled = [item.run_id for item in taken]
+                if taken:
+                    self._do(taken)
+                    unsettled = []
+                    continue
+            except Exception:  # the queue's file, on a full disk
+                logging.getLogger(__name__).exception("the queue cannot be written; trying again")
+            self._wake.wait(1.0)
+            self._wake.clear()
 
     def _do(self, taken: Sequence[Submission]) -> None:
         ids = [item.run_id for item in taken]

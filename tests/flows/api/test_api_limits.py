@@ -95,7 +95,9 @@ def test_a_body_that_is_not_json(client, body) -> None:
 
 
 def test_a_body_of_another_kind(client) -> None:
-    refused(client.post("/v1/regenerations", data={"prompt": "a cone"}), 422, "invalid")
+    words = "the body is no JSON object: send one, with Content-Type: application/json"
+    refused(client.post("/v1/regenerations", data={"prompt": "a cone"}), 422, "invalid", words)
+    refused(client.post("/v1/regenerations", content=b'{"prompt": "a cone"}'), 422, "invalid", words)
 
 
 def test_nothing_at_an_address(client) -> None:

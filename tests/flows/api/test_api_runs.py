@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 import red_squares
 from api_samples import PROMPT, Gate, client_of, ended, make_service, pixels, png, until
+from starlette.testclient import TestClient
 
 from contracts.errors import ModelError, RemoteError, StorageUnavailable
 from flows.api import runner
+from flows.api.app import create_app
 from flows.api.queue import SubmissionQueue
 from memory_bank import open_memory_bank
 
@@ -158,6 +161,30 @@ def test_an_unexpected_error_keeps_its_secrets(client, tools, monkeypatch) -> No
     failed = ended(client, submit(client))
     assert failed["state"] == "failed"
     assert "RuntimeError" in failed["error"] and "secret" not in failed["error"]
+
+
+def test_a_queue_that_cannot_be_written_for_a_moment_loses_no_run(
+    client, service, tools, monkeypatch
+) -> None:
+    end, failures = service.queue.end, iter([sqlite3.OperationalError("database or disk is full")])
+
+    def failing(*words) -> None:
+        for error in failures:
+            raise error
+        end(*words)
+
+    monkeypatch.setattr(service.queue, "end", failing)
+    assert [ended(client, submit(client, seed=seed))["state"] for seed in (1, 2)] == ["finished"] * 2
+    seeds = [request.seed for request in tools.generator.requests]
+    assert len(set(seeds)) == len(seeds)  # what was done stays done
+
+
+def test_what_nobody_expected_is_one_line_of_json(service, monkeypatch) -> None:
+    monkeypatch.setattr(service, "health", lambda: 1 / 0)
+    with TestClient(create_app(service), "http://127.0.0.1", raise_server_exceptions=False) as client:
+        answer = client.get("/v1/health")
+    assert answer.status_code == 500 and answer.json()["code"] == "unexpected"
+    assert answer.json()["error"] == "unexpected ZeroDivisionError: the server's log has the details"
 
 
 @pytest.mark.parametrize("error", [RemoteError("busy"), StorageUnavailable("away")], ids=repr)
