@@ -33,7 +33,7 @@ from contracts.records import (
     Trial,
     Verdict,
 )
-from memory_bank.costs import call_rows
+from memory_bank.costs import keep_calls
 from memory_bank.experience import learn
 from memory_bank.holding import Holding
 from memory_bank.rows import finite, held_run, now, region_row, round_row
@@ -354,18 +354,16 @@ class Committing(Holding):
             run = held_run(session, run_id)
             if next(tries) and _committed_at(session, run, place_of) == moment:
                 return
-            session.add(
-                StepRow(
-                    run_pk=run.id,
-                    round_index=int(index),
-                    step=step,
-                    region=int(region),
-                    candidate=int(candidate),
-                    seconds=None if seconds is None else float(seconds),
-                    committed_at=moment,
-                    calls=call_rows(run.settings, calls),
-                )
+            done = StepRow(
+                run_pk=run.id,
+                round_index=int(index),
+                step=step,
+                region=int(region),
+                candidate=int(candidate),
+                seconds=None if seconds is None else float(seconds),
+                committed_at=moment,
             )
+            session.add(done)
             try:
                 session.flush()
             except IntegrityError as error:
@@ -374,6 +372,7 @@ class Committing(Holding):
                     f"step {step!r} of {place} of run {run_id} was already committed; "
                     "load the run and go on from its next step"
                 ) from error
+            keep_calls(session, done.id, run.settings, calls)
             rows(session, run)
 
         self._database.write(work)

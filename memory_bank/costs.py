@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, Table, case, func, insert, select
 from sqlalchemy.orm import Session
 
 from contracts.records import ModelCall, Usage
@@ -15,6 +15,8 @@ from memory_bank.tables import ModelCallRow, RunRow, StepRow
 
 WEIGHTS = ("digest", "checkpoint", "weights")
 """Where a tool's description of itself has the digest of its weights."""
+
+_CALLS = cast(Table, ModelCallRow.__table__)
 
 REQUESTS: ColumnElement[int] = case((ModelCallRow.requests > 1, ModelCallRow.requests), else_=1)
 """Calls that a row stands for: a language model may have been asked again for one answer."""
@@ -59,9 +61,13 @@ class Cost:
     seconds: float
 
 
-def call_rows(settings: Mapping[str, Any], calls: Sequence[ModelCall]) -> list[ModelCallRow]:
-    """The rows of a step's calls. Which model a tool is, the run's settings know."""
-    return [_row(ordinal, call, _described(settings, call)) for ordinal, call in enumerate(calls)]
+def keep_calls(
+    session: Session, step_pk: int, settings: Mapping[str, Any], calls: Sequence[ModelCall]
+) -> None:
+    """Add the calls of a step. Which model a tool is, the run's settings know. Raises ModelError for NaN."""
+    if calls:  # beneath the ORM, whose bookkeeping would take longer than the step's own row
+        rows = [_row(ordinal, call, _described(settings, call)) for ordinal, call in enumerate(calls)]
+        session.execute(insert(_CALLS), [{"step_pk": step_pk, **row} for row in rows])
 
 
 def usage_of(rows: Sequence[ModelCallRow]) -> Usage:
@@ -126,21 +132,21 @@ def summed(column: ColumnElement[Any]) -> Any:
     )
 
 
-def _row(ordinal: int, call: ModelCall, said: Mapping[str, Any]) -> ModelCallRow:
+def _row(ordinal: int, call: ModelCall, said: Mapping[str, Any]) -> dict[str, Any]:
     digest = next((said[name] for name in WEIGHTS if said.get(name)), None)
     usage = call.usage
-    return ModelCallRow(
-        ordinal=ordinal,
-        part=call.part,
-        model=str(said.get("model") or call.name),
-        digest=None if digest is None else str(digest),
-        batch=int(call.batch),
-        seconds=finite(call.seconds, f"time of {call.name}"),
-        requests=int(usage.calls),
-        input_tokens=int(usage.input_tokens),
-        output_tokens=int(usage.output_tokens),
-        usd=finite(usage.usd, f"price of {call.name}"),
-    )
+    return {
+        "ordinal": ordinal,
+        "part": call.part,
+        "model": str(said.get("model") or call.name),
+        "digest": None if digest is None else str(digest),
+        "batch": int(call.batch),
+        "seconds": finite(call.seconds, f"time of {call.name}"),
+        "requests": int(usage.calls),
+        "input_tokens": int(usage.input_tokens),
+        "output_tokens": int(usage.output_tokens),
+        "usd": finite(usage.usd, f"price of {call.name}"),
+    }
 
 
 def _described(settings: Mapping[str, Any], call: ModelCall) -> Mapping[str, Any]:
