@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,20 @@ def prepare_folder(path: Path) -> Path:
         reason = error.strerror or str(error)
         raise InvalidInput(f"cannot write to {path} ({reason.lower()}): choose another folder") from error
     return path.resolve()
+
+
+@contextmanager
+def output_folder(path: Path) -> Iterator[Path]:
+    """A folder as `prepare_folder` makes it. It goes again if it was made for this, and what failed or was
+    interrupted wrote nothing into it."""
+    was_there = os.path.exists(path)  # of a path that cannot even be asked about, no
+    folder = prepare_folder(path)
+    try:
+        yield folder
+    finally:
+        if not was_there:
+            with suppress(OSError):  # something was written
+                folder.rmdir()
 
 
 def write_run(run: Run, bank: SqlMemoryBank, folder: Path) -> dict[str, Any]:
