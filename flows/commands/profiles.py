@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contracts.errors import InvalidInput
 from flows.commands.options import add_common
+from flows.settings import CHECKOUT
 
 if TYPE_CHECKING:
     from flows.profiles.loading import Profile
+
+
+BUNDLED_WEIGHTS = CHECKOUT / "tabletop" / "weights"
 
 
 def add(commands: Any) -> None:
@@ -35,24 +40,13 @@ def profiles(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
             found.append(load_profile(name))
         except InvalidInput as error:  # a file of one's own must not hide the others
             print(f"left out: {error}", file=sys.stderr)
+    rows = [_row(profile) for profile in found]
     if arguments.json:
-        listed = [_row(profile) for profile in found]
-        print(json.dumps({"profiles": listed, "own": str(user_profiles())}, ensure_ascii=False))
+        print(json.dumps({"profiles": rows, "own": str(user_profiles())}, ensure_ascii=False))
         return 0
-    from flows.terminal.evaluating import print_table
+    from flows.terminal.profiles import print_profiles
 
-    columns = (
-        "name",
-        "generator",
-        "inpainter",
-        "defender",
-        "scorers",
-        "modifier",
-        "size",
-        "steps",
-        "guidance",
-    )
-    print_table("profiles", columns, [tuple(map(str, _row(profile).values())) for profile in found])
+    print_profiles(rows)
     print(
         f"Your own: a .toml file anywhere, or NAME.toml in {user_profiles()}, which wins over a bundled one."
     )
@@ -80,23 +74,59 @@ def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
     return [] if value in (None, "", []) else [(name, value)]
 
 
-def _row(profile: Profile) -> dict[str, str]:
-    """What one looks for in a list."""
+def _row(profile: Profile) -> dict[str, Any]:
+    """What one looks for in a list; None is what a checkpoint decides itself."""
     painter, regions = profile.generator, profile.inpainting
     scorers = (profile.selection_scorer, *profile.reporting_scorers)
+    own, theirs = _brought(painter.path), _brought(regions.path) if regions.path else {}
+    painting = painter.steps or own.get("num_inference_steps"), _first(painter.guidance_scale, own)
+    repairing = (regions.steps, regions.guidance_scale)
+    if regions.path:
+        repairing = regions.steps or theirs.get("num_inference_steps"), _first(regions.guidance_scale, theirs)
+    else:
+        repairing = repairing[0] or painting[0], painting[1] if repairing[1] is None else repairing[1]
+    remote = painter.kind == "openai-images"
     return {
         "name": profile.name,
         "generator": _short(painter.path or painter.model),
-        "inpainter": _short(regions.path) if regions.path else "the same",
+        "inpainter": _short(regions.path) if regions.path else None,
+        "width": painter.width or own.get("width"),
+        "height": painter.height or own.get("height"),
+        "steps": painting[0],
+        "guidance": painting[1],
+        "region_steps": repairing[0],
+        "region_guidance": repairing[1],
+        "dtype": None if remote else painter.dtype,
+        "offload": None if remote else painter.offload,
         "defender": profile.defender.kind,
-        "scorers": ", ".join(scorer.name for scorer in scorers),
+        "scorers": [scorer.name for scorer in scorers],
         "modifier": profile.modifier.kind,
-        "size": f"{painter.width}x{painter.height}" if painter.width else "its own",
-        "steps": str(painter.steps or "its own"),
-        "guidance": "its own" if painter.guidance_scale is None else f"{painter.guidance_scale:g}",
     }
 
 
+def _first(guidance: float | None, brought: Mapping[str, Any]) -> float | None:
+    return brought.get("guidance_scale") if guidance is None else guidance
+
+
+def _brought(path: str) -> dict[str, Any]:
+    """What a folder says about how its checkpoint paints: size, steps, guidance. Nothing for other paths."""
+    folder = Path(path)
+    known: dict[str, Any] = {}
+    try:
+        unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+        vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+        side = int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
+        known |= {"width": side, "height": side}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    try:
+        known |= json.loads((folder / "legion_defaults.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        pass
+    return known
+
+
 def _short(path: str) -> str:
-    """The last part of a path or of a name on the hub."""
-    return path.rstrip("/").rpartition("/")[2]
+    """The last part of a path or of a name on the hub; what comes with the project says so."""
+    name = path.rstrip("/").rpartition("/")[2]
+    return f"{name} (bundled)" if Path(path).is_relative_to(BUNDLED_WEIGHTS) else name

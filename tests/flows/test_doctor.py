@@ -278,7 +278,9 @@ def test_profiles_are_listed_and_shown(capsys):
     assert main(["profiles", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["profiles"]}
     assert rows["sdxl"]["inpainter"] == "stable-diffusion-xl-1.0-inpainting-0.1"
-    assert rows["sdxl-turbo"]["guidance"] == "0" and rows["tabletop"]["size"] == "its own"
+    assert rows["sdxl"]["region_steps"] == 20 and rows["flux-dev"]["region_steps"] == 50
+    assert rows["sdxl-turbo"]["guidance"] == 0 and rows["sdxl-turbo"]["inpainter"] is None
+    assert rows["tabletop"]["width"] == 64 and rows["tabletop"]["region_steps"] == 16
     assert main(["profiles", "flux-dev"]) == 0
     assert 'generator.path = "black-forest-labs/FLUX.1-dev"' in capsys.readouterr().out
     assert main(["profiles", "flux-dve"]) == 1
