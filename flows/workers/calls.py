@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -129,7 +131,8 @@ def take(exchange: Exchange, call: str, perform: Callable[[Mapping[str, Any]], A
     """A worker's part: read the question, do it while giving signs of life, write the answer.
 
     Nothing if the question was taken back or is answered already. Raises what `perform` raised, after
-    answering with it.
+    answering with it; what is no Exception, such as a panic of a library in Rust or its `sys.exit`, as a
+    ModelError, for it would end the worker.
     """
     question = _arrived(exchange, call)
     if question is None or exchange.read(call, "answer") is not None:
@@ -139,9 +142,15 @@ def take(exchange: Exchange, call: str, perform: Callable[[Mapping[str, Any]], A
             arguments = decode(question["arguments"], exchange.pictures)
             result = perform({**question, "arguments": arguments})
             answer = {"result": encode(result, exchange.pictures)}
-        except Exception as error:
-            exchange.write(call, "answer", {"error": _told(error, worker)})
+        except KeyboardInterrupt:  # the worker ends: another one takes the call
             raise
+        except BaseException as error:
+            told = _told(error, worker)
+            _tell_here(error)
+            exchange.write(call, "answer", {"error": told})
+            if isinstance(error, Exception):
+                raise
+            raise ModelError(told["message"]) from error
         exchange.write(call, "answer", answer)
 
 
@@ -208,11 +217,20 @@ def _claimed(exchange: Exchange, call: str, worker: str, beat: float) -> Iterato
         thread.join()
 
 
-def _told(error: Exception, worker: str) -> dict[str, str]:
+def _told(error: BaseException, worker: str) -> dict[str, str]:
     if isinstance(error, LegionError):
         return {"kind": type(error).__name__, "message": str(error)}
     said = " ".join(str(error).split())[:300]
-    return {"kind": "ModelError", "message": f"worker {worker}: unexpected {type(error).__name__}: {said}"}
+    what = f"unexpected {type(error).__name__}: {said} (its log shows where)"
+    return {"kind": "ModelError", "message": f"worker {worker}: {what}"}
+
+
+def _tell_here(error: BaseException) -> None:
+    """On the worker's own stderr, which is its log: Prefect's loggers are kept quiet there."""
+    if isinstance(error, LegionError):
+        print(f"error: {error}", file=sys.stderr, flush=True)
+    else:
+        traceback.print_exception(error)
 
 
 def _result(answer: Mapping[str, Any], exchange: Exchange) -> Any:

@@ -167,6 +167,13 @@ class Machine:
         self.processes.append(process)
         return process
 
+    def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """A `legion` command of this machine, to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "flows.cli", *words], env={**self._environ, **environ}, cwd=self.folder,
+            capture_output=True, text=True, timeout=SECONDS,
+        )  # fmt: skip
+
     def worker(self, **environ: str) -> Process:
         """`legion worker` with the models of squares_world.py."""
         environ = {"PAINTED": str(self.folder / "painted"), **environ}

@@ -2,7 +2,8 @@
 
 A picture has a red square for each quality word that its prompt lacks; so any worker can look at what another
 one painted. Run as a program it is `legion` with these tools: `squares_world.py worker --profile tabletop`.
-Each picture that is painted is noted in the file that PAINTED names, after SECONDS.
+Each picture that is painted is noted in the file that PAINTED names, after SECONDS_EACH. Where BREAKS is set,
+nothing is painted: that is what the painter breaks with.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Painter:
 
     def generate(self, requests):
         images = []
+        if words := os.environ.get("BREAKS"):
+            raise ZeroDivisionError(words)
         for request in requests:
             time.sleep(float(os.environ.get("SECONDS_EACH", "0")))
             missing = [s for word, s in zip(WORDS, SQUARES, strict=True) if word not in request.prompt]

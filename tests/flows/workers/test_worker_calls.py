@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import red_squares
 
-from contracts.errors import CheckpointError, InvalidInput, ModelError, RemoteError
+from contracts.errors import CheckpointError, InvalidInput, LegionError, ModelError, RemoteError
 from contracts.records import Diagnosis, Finding, GenerationRequest, InpaintRequest, RevisionRequest, Score
 from controller.inpainting import InpaintingCase, InpaintingSettings, inpaint
 from controller.regeneration import Case, RegenerationSettings, regenerate
@@ -26,6 +26,10 @@ from flows.workers.models import perform
 from memory_bank import open_memory_bank
 
 QUICK = Patience(beat=0.05, silent=0.3, unclaimed=0.3, nobody=1.0, poll=(0.005, 0.02))
+
+
+class Panic(BaseException):
+    """As a library in Rust raises it."""
 
 
 @pytest.fixture
@@ -99,15 +103,21 @@ def test_a_call_is_answered_and_leaves_nothing_behind(exchange, tmp_path) -> Non
         (CheckpointError("no weights"), CheckpointError, "^no weights$"),
         (RemoteError("busy"), RemoteError, "^busy$"),
         (RuntimeError("out of\nmemory"), ModelError, "worker 1: unexpected RuntimeError: out of memory"),
+        (SystemExit("no license"), ModelError, "worker 1: unexpected SystemExit: no license"),
+        (Panic("index out of bounds"), ModelError, "worker 1: unexpected Panic: index out of bounds"),
     ],
 )
-def test_a_tools_error_is_raised_where_it_was_asked(exchange, error, kind, words) -> None:
+def test_a_tools_error_is_raised_where_it_was_asked(exchange, capsys, error, kind, words) -> None:
     def fail(_question):
         raise error
 
+    workers = Workers(exchange, fail)
     with pytest.raises(kind, match=words) as caught:
-        ask(exchange, Workers(exchange, fail).announce, "part", "method", {}, {}, QUICK)
-    assert type(caught.value) is kind
+        ask(exchange, workers.announce, "part", "method", {}, {}, QUICK)
+    assert type(caught.value) is kind and "\n" not in str(caught.value)
+    assert len(workers.taken) == 1  # answered, and not waited for until the worker counts as lost
+    said = capsys.readouterr().err
+    assert ("Traceback" in said) == (not isinstance(error, LegionError)) and str(error) in said
 
 
 def test_a_long_call_with_signs_of_life_is_waited_for(exchange) -> None:
