@@ -6,7 +6,6 @@ loss, whose pixels are no longer those of the store, is still known by its file.
 
 from __future__ import annotations
 
-import hashlib
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from contracts.digests import file_sha256
 from contracts.errors import InvalidInput
 from memory_bank.rows import not_found, now
 from memory_bank.settings import check_text
@@ -47,9 +47,7 @@ class Artifact:
 def artifact(run_id: str, kind: str, path: Path) -> Artifact:
     """What there is to say of a file of this machine. Raises InvalidInput if it cannot be read."""
     try:
-        with open(path, "rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        size = path.stat().st_size
+        digest, size = file_sha256(path), path.stat().st_size
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read ({error.strerror or error})") from error
     return Artifact(run_id, kind, socket.gethostname(), str(path.absolute()), digest, size, now())

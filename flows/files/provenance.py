@@ -6,7 +6,6 @@ whole chain of its run. A picture that lost both is still found by the digest of
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 
+from contracts.digests import file_sha256
 from contracts.errors import InvalidInput
 from contracts.records import Candidate, Diagnosis, Finding, Image, Recollection, Repair, Round, Run
 from defender.image_files import SUFFIXES, read_image
@@ -138,9 +138,7 @@ def look_up(word: str, bank: SqlMemoryBank) -> dict[str, Any]:
     if not _DIGEST.fullmatch(word):
         image, facts = _read(Path(word))
         digest = pixel_digest("image", image)
-        written = [
-            asdict(file) for file in bank.files_with(hashlib.sha256(Path(word).read_bytes()).hexdigest())
-        ]
+        written = [asdict(file) for file in bank.files_with(file_sha256(Path(word)))]
     places = [asdict(place) for place in bank.places(digest)]
     if not places and not written and facts is None:
         raise InvalidInput(
