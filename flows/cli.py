@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -65,6 +66,9 @@ class _Parser(argparse.ArgumentParser):
     """argparse that speaks like the rest: one line, exit code 1."""
 
     def error(self, message: str) -> NoReturn:
+        if found := re.fullmatch(r"argument (\S+): invalid (int|float) value: '(.*)'", message, re.DOTALL):
+            option, kind, given = found.groups()
+            message = f"{option} is {given}: choose a {'whole number' if kind == 'int' else 'number'}"
         raise InvalidInput(f"{message} (see {self.prog} --help)")
 
 

@@ -124,7 +124,7 @@ REGION_OPTIONS = (
 
 def inpaint(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """`legion inpaint`."""
-    from flows.files.output import prepare_folder
+    from flows.files.output import output_folder
     from flows.jobs import inpainting as inpainting_jobs
 
     checked_approval(arguments)
@@ -140,12 +140,12 @@ def inpaint(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         print(f"left out: {reason if path in reason else f'{path}: {reason}'}", file=sys.stderr)
     if not usable.cases:
         raise InvalidInput(f"none of {len(job.cases)} pictures can be used")
-    folder = prepare_folder(arguments.out or DEFAULT_OUT / run_id)
     try:
-        if arguments.dry_run:
-            _preview(usable, folder, arguments.json)
-        else:
-            _present(usable, work(usable, arguments, folder), folder, arguments, failures)
+        with output_folder(arguments.out or DEFAULT_OUT / run_id) as folder:
+            if arguments.dry_run:
+                _preview(usable, folder, arguments.json)
+            else:
+                _present(usable, work(usable, arguments, folder), folder, arguments, failures)
     except KeyboardInterrupt:
         if arguments.dry_run:
             raise

@@ -86,7 +86,7 @@ def add(commands: Any) -> None:
 
 def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """`legion regenerate`."""
-    from flows.files.output import prepare_folder
+    from flows.files.output import output_folder
     from flows.jobs import regeneration as jobs
     from flows.profiles.loading import changed_generator, load_profile
     from flows.settings import MAX_BATCH
@@ -99,7 +99,6 @@ def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     painter = _painter_changes(arguments)
     profile = changed_generator(load_profile(arguments.profile), painter)
     modifier = _modifier_changes(arguments)
-    folder = prepare_folder(arguments.out or DEFAULT_OUT / run_id)
     job = jobs.make_job(
         arguments.profile,
         profile,
@@ -114,7 +113,8 @@ def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         accept_changes=arguments.accept_changes,
     )
     try:
-        return present(work(job, arguments, folder), folder, arguments.json)
+        with output_folder(arguments.out or DEFAULT_OUT / run_id) as folder:
+            return present(work(job, arguments, folder), folder, arguments.json)
     except KeyboardInterrupt:
         return interrupted(words, run_id, arguments.run_id is None)
 

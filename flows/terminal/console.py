@@ -27,6 +27,7 @@ from flows.files.output import score_table
 from flows.jobs.diagnosing import Row
 from flows.jobs.replaying import Compared
 from flows.terminal.wording import (
+    advice,
     count,
     listed,
     origin_words,
@@ -184,6 +185,8 @@ def print_runs(runs: Sequence[Run]) -> None:
         console.print(rounds_table(run))
         print_reviews(run)
         console.print(Text(f"{outcome(run)} (run {run.run_id})"))
+        if tip := advice(run):
+            console.print(Text(tip))
 
 
 def print_reviews(run: Run) -> None:

@@ -105,6 +105,14 @@ def outcome(run: Run) -> str:
     return f"From {count(before, 'finding')} in round {shown[0].index} to {gained} in round {run.best.index}."
 
 
+def advice(run: Run) -> str | None:
+    """What to try where the first picture left nothing to do for further rounds; None for any other run."""
+    best, most = run.best, run.settings.get("rounds")
+    if len(run.rounds) > 1 or most == 1 or best is None or best.diagnosis is None or best.diagnosis.findings:
+        return None
+    return f"Another seed, such as {run.seed + 1}, paints another picture, which may leave more to do."
+
+
 def step_words(step: str, round_index: int, number: int, noun: str = "picture") -> str:
     """`paint · round 2 · 16 pictures`."""
     return f"{step} · round {round_index} · {count(number, noun)}"

@@ -111,7 +111,9 @@ def test_unknown_words_are_named_and_do_no_harm(scripted, capsys) -> None:
         (["regenerate", "a \udcff cone"], "UTF-8"),
         (["regenerate", "x", "--rounds", "0"], "--rounds is 0"),
         (["regenerate", "x", "--rounds", "-2"], "--rounds is -2"),
-        (["regenerate", "x", "--rounds", "two"], "--rounds"),
+        (["regenerate", "x", "--rounds", "two"], "--rounds is two: choose a whole number"),
+        (["regenerate", "x", "--rounds", "1.5"], "--rounds is 1.5: choose a whole number"),
+        (["regenerate", "x", "--guidance-scale", "much"], "--guidance-scale is much: choose a number"),
         (["regenerate", "x", "--batch-size", "0"], "--batch-size is 0"),
         (["regenerate", "x", "--seed", "-1"], "--seed is -1"),
         (["regenerate", "x", "--run-id", "../up"], "run id '../up'"),
@@ -130,6 +132,21 @@ def test_bad_input_is_one_line_and_nothing_is_painted(scripted, capsys, words, s
     (line,) = captured.err.splitlines()
     assert line.startswith("error: ") and said in line
     assert scripted.generator.requests == []
+
+
+def test_a_run_that_fails_leaves_no_empty_folder(scripted, capsys, monkeypatch, tmp_path) -> None:
+    def broken(*_: object) -> None:
+        raise ModelError("the generator broke")
+
+    monkeypatch.setattr(type(scripted.generator), "generate", broken)
+    (tmp_path / "mine").mkdir()
+    for folder in ("new", "mine"):
+        words = ["regenerate", "a red cone", "--out", str(tmp_path / folder), *PLAIN]
+        assert main(words) == 1
+        assert capsys.readouterr().err.splitlines()[-1] == "error: the generator broke"
+    assert not (tmp_path / "new").exists() and (tmp_path / "mine").is_dir()
+    assert main(["regenerate", "a blue cone", *PLAIN]) == 1
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_unwritable_folder_is_found_before_painting(scripted, capsys, tmp_path) -> None:

@@ -19,6 +19,7 @@ from flows.pages.gallery import Links, artifact_key, difference_words, gallery, 
 from flows.settings import prepare_prefect
 from flows.terminal.console import difference_text, note_unknown, share_done
 from flows.terminal.wording import (
+    advice,
     listed,
     outcome,
     reason_words,
@@ -49,6 +50,18 @@ def test_outcomes_are_sentences(shelf) -> None:
     assert outcome(dataclasses.replace(run, rounds=run.rounds[2:])) == "The first picture shows no artifacts."
     assert outcome(dataclasses.replace(run, rounds=())) == "No round was finished yet."
     assert [verdict_words(run, item) for item in run.rounds] == ["accepted", "rolled back", "best"]
+
+
+def test_a_run_that_had_nothing_to_do_says_how_to_see_the_loop_work(shelf) -> None:
+    run = dataclasses.replace(sample_run(shelf), settings={"rounds": 3})
+    clean = dataclasses.replace(run, rounds=run.rounds[2:])
+    assert advice(clean) == (
+        f"Another seed, such as {run.seed + 1}, paints another picture, which may leave more to do."
+    )
+    assert advice(run) is None
+    assert advice(dataclasses.replace(run, rounds=run.rounds[:1])) is None
+    assert advice(dataclasses.replace(run, rounds=())) is None
+    assert advice(dataclasses.replace(clean, settings={"rounds": 1})) is None
 
 
 def test_a_verdict_is_not_said_twice(shelf) -> None:
