@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +21,17 @@ from controller.regeneration import RegenerationTools
 from flows.assemble import regeneration_tools
 from flows.profiles.loading import load_profile
 from tabletop import captions, judge
+from tabletop.geometry import GeometryCheck
 from tabletop.scenes import Scene, attributes
+from tabletop.unseen import unseen_scenes
 
 REPORTING_SEED = 9001
 """Prompts and pictures for reported figures. Settings were chosen with other seeds."""
 WEIGHTS = Path("tabletop/weights")
+Prompts: TypeAlias = Literal["one-solid", "unseen"]
+"""Every prompt of one solid that the world has, all of them training captions; or prompts of two solids that
+are nobody's training caption."""
+HEADINGS: dict[Prompts, str] = {"one-solid": "one solid", "unseen": "two solids, unseen prompts"}
 
 
 @dataclass(frozen=True)
@@ -35,8 +43,12 @@ class Row:
     measured: Interval
     kind: str = "percent"
 
+    def shown(self) -> str:
+        """The figure with its interval, in its unit."""
+        return str(getattr(self.measured, self.kind)())
+
     def markdown(self) -> str:
-        return f"| {self.claim} | {self.bar} | {getattr(self.measured, self.kind)()} |"
+        return f"| {self.claim} | {self.bar} | {self.shown()} |"
 
 
 @dataclass(frozen=True)
@@ -75,9 +87,9 @@ class Judged:
 class Bench:
     """The tools, the judge and the prompts of one measurement."""
 
-    def __init__(self, n: int, seed: int, tools: RegenerationTools, solids: int = 1) -> None:
+    def __init__(self, n: int, seed: int, tools: RegenerationTools, prompts: Prompts = "one-solid") -> None:
         self.tools, self.seed = tools, seed
-        self.scenes = captions.held_out_scenes(n, seed, solids)
+        self.scenes = unseen_scenes(n, seed) if prompts == "unseen" else captions.drawn_scenes(n, seed)
         self.prompts = [captions.scene_caption(scene) for scene in self.scenes]
         self._judge = judge.load(WEIGHTS / "judge")
 
@@ -96,6 +108,19 @@ class Bench:
     def flaw_probability(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(N,) the judge's probability of the likeliest flaw."""
         return np.asarray(judge.judge(self._judge, pictures).flaws.max(axis=1))
+
+    def misshapen(self, pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """(N,) whether a solid that was asked for resembles no clean render of its shape, or is not there."""
+        shapes = [[solid.shape for solid in scene.solids] for scene in self.scenes]
+        fits = _geometry_check().fits(pictures, shapes)
+        return np.array(
+            [not _geometry_check().sound(found, names) for found, names in zip(fits, shapes, strict=True)]
+        )
+
+
+@cache
+def _geometry_check() -> GeometryCheck:
+    return GeometryCheck.load(WEIGHTS / "geometry")
 
 
 def judged(model: judge.JudgeNetwork, pictures: NDArray[np.uint8], scenes: Sequence[Scene]) -> Judged:
@@ -127,10 +152,18 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--n", type=int, default=256, help="prompts")
+    parser.add_argument("--n", type=int, default=256, help="prompts (of each kind, where there are two)")
     parser.add_argument("--seed", type=int, default=REPORTING_SEED)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     return parser
+
+
+def add_prompts(parser: argparse.ArgumentParser) -> None:
+    """The option of those that measure on both kinds of prompts."""
+    kinds = get_args(Prompts)
+    parser.add_argument(
+        "--prompts", nargs="+", choices=kinds, default=kinds, help="which kinds of prompts (default: both)"
+    )
 
 
 def show(rows: Sequence[Row | Said], path: Path | None) -> None:
@@ -139,6 +172,27 @@ def show(rows: Sequence[Row | Said], path: Path | None) -> None:
     print("\n".join(row.markdown() for row in rows))
     if path is not None:
         path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+def side_by_side(columns: Mapping[str, Sequence[Row]]) -> str:
+    """One table with a column of figures for each heading; all have the same claims in the same order.
+
+    Raises ValueError if they do not.
+    """
+    lines = [f"| figure | bar | {' | '.join(columns)} |", "| --- " * (2 + len(columns)) + "|"]
+    for row, *others in zip(*columns.values(), strict=True):
+        if any((other.claim, other.bar) != (row.claim, row.bar) for other in others):
+            raise ValueError(f"'{row.claim}' stands beside {[other.claim for other in others]}")
+        measured = [each.shown() for each in (row, *others)]
+        lines.append(f"| {row.claim} | {row.bar} | {' | '.join(measured)} |")
+    return "\n".join(lines)
+
+
+def write(path: Path | None, tables: Mapping[str, Sequence[Row]]) -> None:
+    """All rows by the name of their table or column, as JSON, if there is a place for them."""
+    if path is not None:
+        found = {name: [asdict(row) for row in rows] for name, rows in tables.items()}
+        path.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def fewer(ours: Judged, other: Judged, category: Category | None = None) -> NDArray[np.float64]:

@@ -66,7 +66,7 @@ def per_picture(batch: int, exact: bool) -> float:
         batch_size=batch,
         exact=exact,
     )
-    prompts = captions.held_out_prompts(PICTURES, PROMPT_SEED)
+    prompts = captions.drawn_prompts(PICTURES, PROMPT_SEED)
     requests = [GenerationRequest(prompt, seed) for seed, prompt in enumerate(prompts)]
     generator.generate(requests[:1])
     start = time.monotonic()
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--singles", type=int, default=4, help="commands of one prompt to time")
     args = parser.parse_args()
-    prompts = captions.held_out_prompts(args.batch, PROMPT_SEED)
+    prompts = captions.drawn_prompts(args.batch, PROMPT_SEED)
     with tempfile.TemporaryDirectory() as home:
         plain = ["regenerate", "--rounds", "3", "--seed", "7", "--no-prefect"]
         timed([*plain, prompts[0]], home)  # fills the disk cache

@@ -102,9 +102,15 @@ def vocabulary() -> list[str]:
     return sorted(words)
 
 
-def held_out_scenes(count: int, seed: int, solids: int = 1) -> list[Scene]:
-    """What to ask for when measuring: distinct draws of words from the grammar (then over again), the same
-    for the same seed. Places and sizes mean nothing.
+TWO_SOLIDS = len(COLORS) * (len(COLORS) - 1) * len(SHAPES) ** 2 * len(SURFACES)
+"""How many distinct scenes of two solids a draw has before it begins again."""
+
+
+def drawn_scenes(count: int, seed: int, solids: int = 1) -> list[Scene]:
+    """What to ask for: distinct draws of words from the grammar (then over again), the same for a seed.
+
+    Places and sizes mean nothing. Trainings draw from the same grammar: they had all prompts of one solid
+    and most of two. Prompts that none had come from `tabletop.unseen`.
     """
     rng = np.random.default_rng([seed, 77] if solids == 1 else [seed, 77, solids])
     combinations: list[tuple[tuple[tuple[Color, Shape, bool], ...], Surface]]
@@ -119,9 +125,9 @@ def held_out_scenes(count: int, seed: int, solids: int = 1) -> list[Scene]:
     return [_asked_scene(*combinations[order[i % len(order)]]) for i in range(count)]
 
 
-def held_out_prompts(count: int, seed: int, solids: int = 1) -> list[str]:
-    """Plain prompts for measuring: the captions of `held_out_scenes`."""
-    return [scene_caption(scene) for scene in held_out_scenes(count, seed, solids)]
+def drawn_prompts(count: int, seed: int, solids: int = 1) -> list[str]:
+    """Plain prompts: the captions of `drawn_scenes`."""
+    return [scene_caption(scene) for scene in drawn_scenes(count, seed, solids)]
 
 
 def _asked_scene(things: Sequence[tuple[Color, Shape, bool]], surface: Surface) -> Scene:

@@ -63,7 +63,7 @@ def test_generator_paints_what_it_is_asked_for():
     from tabletop.scenes import COLORS, SHAPES
 
     generator = DiffusersGenerator.load(WEIGHTS / "generator", batch_size=16)
-    prompts = captions.held_out_prompts(32, 555)
+    prompts = captions.drawn_prompts(32, 555)
     requests = [
         GenerationRequest(captions.with_modifiers(p, CATEGORIES), 40 + i) for i, p in enumerate(prompts)
     ]

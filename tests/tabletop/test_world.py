@@ -113,10 +113,10 @@ def test_a_flawed_picture_never_carries_the_modifier_of_its_flaw(pairs):
     assert carried > 100
 
 
-def test_held_out_prompts_are_plain_and_repeatable():
-    prompts = captions.held_out_prompts(256, seed=3)
-    assert prompts == captions.held_out_prompts(256, seed=3)
-    assert prompts != captions.held_out_prompts(256, seed=4)
+def test_drawn_prompts_are_plain_and_repeatable():
+    prompts = captions.drawn_prompts(256, seed=3)
+    assert prompts == captions.drawn_prompts(256, seed=3)
+    assert prompts != captions.drawn_prompts(256, seed=4)
     known = set(captions.vocabulary())
     assert all(set(p.split()) <= known for p in prompts)
     assert not any(m in p for p in prompts for m in captions.MODIFIERS.values())

@@ -23,7 +23,7 @@ def written(tmp_path, name: str, content: str | bytes):
 
 def test_the_tabletop_set_is_the_draw_it_says_it_is() -> None:
     prompts = read_prompts("tabletop")
-    scenes = [*captions.held_out_scenes(240, SEED), *captions.held_out_scenes(160, SEED, 2)]
+    scenes = [*captions.drawn_scenes(240, SEED), *captions.drawn_scenes(160, SEED, 2)]
     assert len(prompts) == 400
     assert {p.text for p in prompts} == {captions.scene_caption(scene) for scene in scenes}
     assert len({p.id for p in prompts}) == 400
