@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from contracts.records import Diagnosis, Mask, Repair, Round, Run
+from controller.gate import NO_ARTIFACTS
 from controller.inpainting import scene_of
 from controller.reviewing import WORDS
 
@@ -139,6 +140,8 @@ def repair_outcome(run: Run) -> str:
     stop = f" ({last.stop})" if last.stop else ""
     if not decided:
         return f"Left as it is{stop}."
+    if last.stop == NO_ARTIFACTS:
+        stop = " (no artifacts left)"
     repaired, undone = sum(bool(x.accepted) for x in decided), sum(not x.accepted for x in decided)
     words = count(repaired, "repair") if repaired else "No repair stayed"
     return f"{words}{f', {undone} rolled back' if undone else ''}{stop}."

@@ -98,7 +98,7 @@ def test_a_person_sees_a_table_the_result_and_the_report(tools, capsys):
     captured = capsys.readouterr()
     lines = captured.out.rstrip("\n").split("\n")
     assert re.search(
-        r"2 repairs \(no artifacts found\)\. Allowed to change: \d+ of 1,024 pixels", captured.out
+        r"2 repairs \(no artifacts left\)\. Allowed to change: \d+ of 1,024 pixels", captured.out
     )
     assert lines[-2].startswith("result: ") and Path(lines[-2].removeprefix("result: ")).is_file()
     assert lines[-1].startswith("report: ") and "paint · round 1 · 4 regions" in captured.err
