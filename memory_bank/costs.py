@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, Table, case, func, insert, select
+from sqlalchemy import ColumnElement, Select, Table, case, func, insert, select
 from sqlalchemy.orm import Session
 
 from contracts.records import ModelCall, Usage
@@ -16,6 +16,8 @@ from memory_bank.tables import ModelCallRow, RunRow, StepRow
 WEIGHTS = ("digest", "checkpoint", "weights")
 """Where a tool's description of itself has the digest of its weights."""
 
+_AT_ONCE = 500
+"""Runs that are asked about in one statement."""
 _CALLS = cast(Table, ModelCallRow.__table__)
 
 REQUESTS: ColumnElement[int] = case((ModelCallRow.requests > 1, ModelCallRow.requests), else_=1)
@@ -78,7 +80,7 @@ def usage_of(rows: Sequence[ModelCallRow]) -> Usage:
 
 def calls_of(session: Session, run_id: str) -> list[KeptCall]:
     """Every model call of a run, in the order in which its steps were committed."""
-    statement = (
+    statement: Select[Any] = (
         select(
             StepRow.round_index,
             StepRow.step,
@@ -100,7 +102,8 @@ def calls_of(session: Session, run_id: str) -> list[KeptCall]:
         .where(RunRow.run_id == run_id)
         .order_by(StepRow.id, ModelCallRow.ordinal)
     )
-    return [KeptCall(*values) for values in session.execute(statement)]
+    rows: Iterable[Any] = session.execute(statement)
+    return [KeptCall(*row) for row in rows]
 
 
 def costs(calls: Sequence[KeptCall]) -> list[Cost]:
@@ -121,15 +124,26 @@ def costs(calls: Sequence[KeptCall]) -> list[Cost]:
     ]
 
 
-def summed(column: ColumnElement[Any]) -> Any:
-    """The sum of a column over all calls of the run in the statement around it."""
-    return (
-        select(func.sum(column))
-        .join(StepRow, StepRow.id == ModelCallRow.step_pk)
-        .where(StepRow.run_pk == RunRow.id)
-        .correlate(RunRow)
-        .scalar_subquery()
-    )
+class Spent(NamedTuple):
+    """What all models took for a run; None if no calls of it are kept."""
+
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+
+
+def spent_by_run(session: Session, runs: Sequence[int]) -> dict[int, Spent]:
+    """The sums of runs, by their rows' keys."""
+    found = dict.fromkeys(runs, Spent())
+    tokens = ModelCallRow.input_tokens + ModelCallRow.output_tokens
+    sums: Select[Any] = select(
+        StepRow.run_pk, func.sum(REQUESTS), func.sum(tokens), func.sum(ModelCallRow.usd)
+    ).join(StepRow, StepRow.id == ModelCallRow.step_pk)
+    for start in range(0, len(runs), _AT_ONCE):
+        some = runs[start : start + _AT_ONCE]
+        rows: Iterable[Any] = session.execute(sums.where(StepRow.run_pk.in_(some)).group_by(StepRow.run_pk))
+        found |= {pk: Spent(*row) for pk, *row in rows}
+    return found
 
 
 def _row(ordinal: int, call: ModelCall, said: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session
 
 from contracts.errors import InvalidInput
 from contracts.records import RunStatus
-from memory_bank.costs import REQUESTS, summed
+from memory_bank.costs import spent_by_run
 from memory_bank.lease import is_live
 from memory_bank.settings import KINDS
-from memory_bank.tables import ModelCallRow, RoundRow, RunRow, StepRow, VerdictRow
+from memory_bank.tables import RoundRow, RunRow, StepRow, VerdictRow
 
 Order: TypeAlias = Literal["newest", "oldest", "rounds", "prompt"]
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -94,20 +94,18 @@ def summaries(session: Session, wanted: RunFilter) -> list[RunSummary]:
         "rounds": RunRow.round_count,
         "best": _best(),
         "seconds": func.coalesce(_seconds(), 0.0),
-        "calls": summed(REQUESTS),
-        "tokens": summed(ModelCallRow.input_tokens + ModelCallRow.output_tokens),
-        "usd": summed(ModelCallRow.usd),
     }
     statement = (
         select(RunRow.id, *columns.values())
         .join(chosen, chosen.c.id == RunRow.id)
         .order_by(*_ordering(wanted))
     )
-    found = []
-    for pk, *row in session.execute(statement):
-        values = dict(zip(columns, row, strict=True))
-        found.append(RunSummary(**{**values, "status": _status(values["status"], pk in live)}))
-    return found
+    rows = {pk: dict(zip(columns, row, strict=True)) for pk, *row in session.execute(statement)}
+    spent = spent_by_run(session, list(rows))
+    return [
+        RunSummary(**{**values, "status": _status(values["status"], pk in live)}, **spent[pk]._asdict())
+        for pk, values in rows.items()
+    ]
 
 
 def _chosen(wanted: RunFilter, live: set[int], sqlite: bool) -> Select[Any]:

@@ -153,7 +153,7 @@ def plan_of(bank: SqlMemoryBank, place: Place, wanted: RunFilter) -> list[str]:
     event.listen(engine, "before_cursor_execute", note)
     bank.summaries(wanted)
     event.remove(engine, "before_cursor_execute", note)
-    statement, values = asked[-1]
+    statement, values = next(one for one in asked if "round_count" in one[0])
     word = "EXPLAIN QUERY PLAN " if place.is_sqlite else "EXPLAIN "
     with engine.connect() as connection:
         if not place.is_sqlite:  # it would rightly read a table of a few pages whole
