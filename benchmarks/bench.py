@@ -17,7 +17,7 @@ from contracts.intervals import Interval
 from contracts.records import CATEGORIES, Category, GenerationRequest
 from contracts.seeds import derive_seed
 from controller.generators.diffusers_pipeline import DiffusersGenerator
-from controller.regeneration import RegenerationTools
+from controller.regeneration import RegenerationSettings, RegenerationTools
 from flows.assemble import regeneration_tools
 from flows.profiles.loading import load_profile
 from tabletop import captions, judge
@@ -145,6 +145,17 @@ def bundled_tools(guidance_scale: float | None = None) -> RegenerationTools:
         exact=False,
     )
     return replace(regeneration_tools("tabletop"), generator=generator)
+
+
+def loop_settings(rounds: int | None = None) -> RegenerationSettings:
+    """The default profile's loop; `rounds` in place of its own, if given."""
+    section = load_profile("tabletop").loop
+    return RegenerationSettings(
+        rounds=section.rounds if rounds is None else rounds,
+        patience=section.patience,
+        score_tolerance=section.score_tolerance,
+        batch_size=16,
+    )
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 python -m benchmarks.contact_sheets                    writes docs/pictures/*.png
 python -m benchmarks.contact_sheets --only repairs     writes docs/pictures/repairs.png alone
+python -m benchmarks.contact_sheets --only loop --prompts unseen --out out/unseen
 """
 
 from __future__ import annotations
@@ -11,22 +12,26 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias, get_args
 
 import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
-from benchmarks.bench import REPORTING_SEED, Bench, bundled_tools
+from benchmarks.bench import REPORTING_SEED, Bench, Prompts, bundled_tools, loop_settings
 from contracts.records import CATEGORIES, Category, Image, Run
-from controller.regeneration import Case, RegenerationSettings, regenerate
+from controller.regeneration import Case, regenerate
 from memory_bank import open_memory_bank
 from tabletop import captions
 from tabletop.flaws import render_pair
-from tabletop.scenes import SEED_RANGES
+from tabletop.scenes import SEED_RANGES, solid_count
 
+Font: TypeAlias = ImageFont.ImageFont | ImageFont.FreeTypeFont
 CELL, LABEL = 128, 150
 FOUND, ALLOWED = (255, 0, 60), (0, 90, 255)
 HEADING = 46
+LINE = 15
+"""Height of a line of a prompt above its column."""
 GAP = 6
 REPAIRS = {
     "damaged": "the input",
@@ -45,13 +50,16 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
     parser.add_argument("--only", choices=("world", "modifiers", "loop", "repairs"), help="one of them")
+    parser.add_argument(
+        "--prompts", choices=get_args(Prompts), default="one-solid", help="of modifiers and loop"
+    )
     parser.add_argument("--pairs", type=int, default=REPAIRED_PAIRS, help="rows of the repairs")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
 
     @cache
     def bench() -> Bench:
-        return Bench(10, REPORTING_SEED, bundled_tools())
+        return Bench(10, REPORTING_SEED, bundled_tools(), args.prompts)
 
     sheets: dict[str, Callable[[], PILImage.Image]] = {
         "world": world,
@@ -67,10 +75,10 @@ def main() -> None:
 def world() -> PILImage.Image:
     """Renders, the same with a flaw, and where it is."""
     first = SEED_RANGES["test"][0] + 100
-    pairs = [render_pair(seed) for seed in range(first, first + 10)]
+    pairs = [render_pair(seed, objects=solid_count(seed)) for seed in range(first, first + 10)]
     marked = [overlay(p.flawed, np.any([f.mask for f in p.findings], axis=0)) for p in pairs]
     rows = {"clean": [p.clean for p in pairs], "flawed": [p.flawed for p in pairs], "truth": marked}
-    return sheet(rows)
+    return sheet(rows, [captions.scene_caption(pair.scene) for pair in pairs])
 
 
 def modifiers(bench: Bench) -> PILImage.Image:
@@ -81,7 +89,7 @@ def modifiers(bench: Bench) -> PILImage.Image:
         "all three": CATEGORIES,
     }
     rows = {name: list(bench.paint(wanted)) for name, wanted in variants.items()}
-    return sheet(rows)
+    return sheet(rows, bench.prompts)
 
 
 def loop(bench: Bench) -> PILImage.Image:
@@ -89,11 +97,11 @@ def loop(bench: Bench) -> PILImage.Image:
     cases = [Case(f"sheet-{i}", p, bench.seed + i) for i, p in enumerate(bench.prompts)]
     with tempfile.TemporaryDirectory() as folder:
         bank = open_memory_bank(f"sqlite:///{folder}/bank.sqlite3", f"{folder}/store")
-        runs = regenerate(cases, bench.tools, bank, RegenerationSettings(rounds=3))
+        runs = regenerate(cases, bench.tools, bank, loop_settings())
         first = [bank.image(r.rounds[0].image or "") for r in runs]
         best = [bank.image(r.best.image or "") if r.best else f for r, f in zip(runs, first, strict=True)]
     found = [overlay(picture, _found(run)) for picture, run in zip(first, runs, strict=True)]
-    return sheet({"first round": first, "findings": found, "returned": best})
+    return sheet({"first round": first, "findings": found, "returned": best}, bench.prompts)
 
 
 def repairs(count: int) -> PILImage.Image:
@@ -103,7 +111,8 @@ def repairs(count: int) -> PILImage.Image:
     from controller.inpainting import InpaintingCase, inpaint
 
     first = SEED_RANGES["test"][0] + 120
-    pairs = {seed: render_pair(seed) for seed in range(first, first + count)}
+    seeds = range(first, first + count)
+    pairs = {seed: render_pair(seed, objects=solid_count(seed)) for seed in seeds}
     made = make_world("tabletop", prompts=True)
     cases = [
         InpaintingCase(f"sheet-{seed}", pair.flawed, prompt_of(pair), seed) for seed, pair in pairs.items()
@@ -170,17 +179,35 @@ def overlay(picture: Image, mask: np.ndarray, color: tuple[int, int, int] = FOUN
     return np.where(mask[..., None], mixed.astype(np.uint8), picture)
 
 
-def sheet(rows: dict[str, list[Image]]) -> PILImage.Image:
-    """One labeled row of pictures for each entry."""
-    columns = max(len(r) for r in rows.values())
-    page = PILImage.new("RGB", (LABEL + columns * CELL, len(rows) * CELL), "white")
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(17)
+def sheet(rows: Mapping[str, Sequence[Image]], prompts: Sequence[str]) -> PILImage.Image:
+    """One labeled row of pictures for each entry, and above each column what was asked for."""
+    small, large = ImageFont.load_default(12), ImageFont.load_default(17)
+    heads = [wrapped(prompt, small, CELL - 2 * GAP) for prompt in prompts]
+    top = LINE * max(map(len, heads)) + 2 * GAP
+    page = PILImage.new("RGB", (LABEL + len(prompts) * CELL, top + len(rows) * CELL), "white")
+    draw = ImageDraw.Draw(page)
+    for x, lines in enumerate(heads):
+        for below, line in enumerate(reversed(lines)):  # the last line is next to its column
+            place = (LABEL + x * CELL + CELL // 2, top - GAP - below * LINE)
+            draw.text(place, line, fill="black", font=small, anchor="md")
     for y, (name, pictures) in enumerate(rows.items()):
-        draw.text((10, y * CELL + CELL // 2), name, fill="black", font=font, anchor="lm")
+        draw.text((10, top + y * CELL + CELL // 2), name, fill="black", font=large, anchor="lm")
         for x, picture in enumerate(pictures):
             cell = PILImage.fromarray(picture).resize((CELL, CELL), PILImage.Resampling.BICUBIC)
-            page.paste(cell, (LABEL + x * CELL, y * CELL))
+            page.paste(cell, (LABEL + x * CELL, top + y * CELL))
     return page
+
+
+def wrapped(text: str, font: Font, width: int) -> list[str]:
+    """Lines of whole words, none wider than `width` pixels where its words allow that."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 if __name__ == "__main__":

@@ -31,19 +31,19 @@ from benchmarks.bench import (
     arguments,
     bundled_tools,
     fewer,
+    loop_settings,
     side_by_side,
     write,
 )
 from contracts.intervals import bootstrap, ratio, resample
 from contracts.protocols import Scorer
-from controller.regeneration import Case, RegenerationSettings, regenerate
-from flows.profiles.loading import load_profile
+from controller.regeneration import Case, regenerate
 from memory_bank import open_memory_bank
 
 
-def loop(bench: Bench, rounds: int, score_tolerance: float) -> list[Row]:
+def loop(bench: Bench, rounds: int) -> list[Row]:
     """The regeneration loop against its own first round and against drawing again."""
-    settings = RegenerationSettings(rounds=rounds, score_tolerance=score_tolerance, batch_size=16)
+    settings = loop_settings(rounds)
     cases = [Case(f"bench-{i}", p, bench.seed + i) for i, p in enumerate(bench.prompts)]
     with tempfile.TemporaryDirectory() as folder:
         bank = open_memory_bank(f"sqlite:///{folder}/bank.sqlite3", f"{folder}/store")
@@ -109,10 +109,8 @@ def main() -> None:
     add_prompts(parser)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    tools, tolerance = bundled_tools(), load_profile("tabletop").loop.score_tolerance
-    found = {
-        kind: loop(Bench(args.n, args.seed, tools, kind), args.rounds, tolerance) for kind in args.prompts
-    }
+    tools = bundled_tools()
+    found = {kind: loop(Bench(args.n, args.seed, tools, kind), args.rounds) for kind in args.prompts}
     print(side_by_side({HEADINGS[kind]: rows for kind, rows in found.items()}))
     write(args.json, found)
 
