@@ -14,7 +14,7 @@ from contracts.records import Run
 from controller.inpainting import KIND
 from flows.jobs.approval import ALONE, Approval, Audience
 from flows.jobs.inpainting import InpaintingJob, execute
-from flows.regeneration import Watch, current_audience, in_front_of, reviewer_for
+from flows.regeneration import Watch, current_audience, in_front_of, leave, reviewer_for
 from flows.serving.cancelling import say_cancelled
 from flows.serving.showing import Showing, flow_name
 from flows.terminal.inpainting import share_done
@@ -25,12 +25,9 @@ NAME = "inpaint"
 
 def inpaint_with_prefect(job: InpaintingJob, audience: Audience = ALONE) -> list[Run]:
     """Run a job as a flow and return its runs, as they stand in the memory bank."""
-    from memory_bank import open_memory_bank
-
-    with in_front_of(audience):
+    with in_front_of(audience) as front:
         inpainting(job.as_parameters(), audience.approval.as_parameters())
-    bank = open_memory_bank()
-    return [bank.load(case.run_id) for case in job.cases]
+    return front.runs
 
 
 def _name_from_context() -> str:
@@ -56,7 +53,7 @@ def inpainting(job: dict[str, Any], approval: dict[str, Any]) -> None:
     run_inpainting(InpaintingJob.from_parameters(job), Approval(**approval))
 
 
-def run_inpainting(job: InpaintingJob, approval: Approval) -> list[Run]:
+def run_inpainting(job: InpaintingJob, approval: Approval) -> None:
     """What the flow does, in whichever flow it is called."""
     from flows.tools import inpainting_tools
     from memory_bank import open_memory_bank
@@ -69,7 +66,7 @@ def run_inpainting(job: InpaintingJob, approval: Approval) -> list[Run]:
         asked = reviewer_for(approval, bank, watch)
         runs = execute(job, tools, bank, run_step=watch.run_step, on_event=watch.listen, reviewer=asked)
         showing.finish(runs)
-    return runs
+    leave(runs)
 
 
 def subject_of(job: InpaintingJob) -> str:

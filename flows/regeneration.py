@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 from prefect import flow, task
@@ -38,7 +39,18 @@ RETRY_DELAYS = [2, 10]
 """Seconds before a step that failed at a server is tried again."""
 
 
-_audience: ContextVar[Audience] = ContextVar("audience", default=ALONE)
+@dataclass
+class Front:
+    """Somebody in front of a flow, and what the flow leaves there."""
+
+    audience: Audience
+    runs: list[Run] = field(default_factory=list)
+    """What the flow returns, as it stands in the memory bank. Prefect keeps no results."""
+    afterwards: ExitStack = field(default_factory=ExitStack)
+    """What is waited for once the flow has ended."""
+
+
+_front: ContextVar[Front | None] = ContextVar("front", default=None)
 
 
 def start_server() -> None:
@@ -60,7 +72,7 @@ def start_server() -> None:
 
 
 @contextmanager
-def in_front_of(audience: Audience) -> Iterator[None]:
+def in_front_of(audience: Audience) -> Iterator[Front]:
     """The flows started inside have this audience.
 
     They send no heartbeats, by which an automation would notice a crash: whoever sits in front of the process
@@ -68,16 +80,17 @@ def in_front_of(audience: Audience) -> Iterator[None]:
     environment or in Prefect's settings is kept. A flow that is cancelled on Prefect's page ends as after
     Ctrl-C, with KeyboardInterrupt.
     """
-    token = _audience.set(audience)
+    front = Front(audience)
+    token = _front.set(front)
     try:
-        with nullcontext() if heartbeat_wanted() else _without_heartbeat():
-            yield
+        with front.afterwards, nullcontext() if heartbeat_wanted() else _without_heartbeat():
+            yield front
     except RunCancelled as cancelled:
         if audience.say is not None:
             audience.say(str(cancelled))
         raise KeyboardInterrupt from cancelled
     finally:
-        _audience.reset(token)
+        _front.reset(token)
 
 
 def _without_heartbeat() -> SettingsContext:
@@ -95,12 +108,9 @@ def heartbeat_wanted() -> bool:
 
 def regenerate_with_prefect(job: Job, audience: Audience = ALONE) -> list[Run]:
     """Run a job as a flow and return its runs, as they stand in the memory bank."""
-    from memory_bank import open_memory_bank
-
-    with in_front_of(audience):
+    with in_front_of(audience) as front:
         regeneration(job.as_parameters(), audience.approval.as_parameters())
-    bank = open_memory_bank()
-    return [bank.load(case.run_id) for case in job.cases]
+    return front.runs
 
 
 def _name_from_context() -> str:
@@ -126,7 +136,7 @@ def regeneration(job: dict[str, Any], approval: dict[str, Any]) -> None:
     run_regeneration(Job.from_parameters(job), Approval(**approval))
 
 
-def run_regeneration(job: Job, approval: Approval) -> list[Run]:
+def run_regeneration(job: Job, approval: Approval) -> None:
     """What the flow does, in whichever flow it is called."""
     from flows.tools import regeneration_tools
     from memory_bank import open_memory_bank
@@ -140,7 +150,7 @@ def run_regeneration(job: Job, approval: Approval) -> list[Run]:
         asked = reviewer_for(approval, bank, watch)
         runs = execute(job, tools, bank, run_step=watch.run_step, on_event=watch.listen, reviewer=asked)
         showing.finish(runs)
-    return runs
+    leave(runs)
 
 
 def reviewer_for(approval: Approval, bank: MemoryBank, watch: Watch) -> Reviewer | None:
@@ -176,7 +186,12 @@ class Watch:
 
     def __exit__(self, *_error: object) -> None:
         self.slot.release()
-        self._showing.close()
+        front = _front.get()
+        if front is None:
+            self._showing.close()
+        else:  # the pages are sent while the flow says that it has ended
+            self._showing.end()
+            front.afterwards.callback(self._showing.close)
 
     def listen(self, event: Event) -> None:
         """Take an event and pass it on. Raises RunCancelled before a step."""
@@ -233,7 +248,15 @@ def worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
 
 def current_audience() -> Audience:
     """Who sits in front of the flow that runs here."""
-    return _audience.get()
+    front = _front.get()
+    return ALONE if front is None else front.audience
+
+
+def leave(runs: Sequence[Run]) -> None:
+    """Hand a flow's runs to whoever sits in front of it."""
+    front = _front.get()
+    if front is not None:
+        front.runs = list(runs)
 
 
 def _as_step(work: Callable[[], None]) -> Callable[[], None]:

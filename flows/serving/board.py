@@ -79,11 +79,15 @@ class Board:
             self._look = look
             self._changed.notify()
 
-    def close(self) -> None:
-        """Wait until all is sent."""
+    def end(self) -> None:
+        """Nothing more comes: what waits is sent at once, without anybody waiting for it yet."""
         with self._changed:
             self._closed = True
             self._changed.notify()
+
+    def close(self) -> None:
+        """Wait until all is sent."""
+        self.end()
         self._thread.join(END_SECONDS)
         if self._thread.is_alive():
             self._log.warning("Prefect's server did not take the run's pages within %.0f s", END_SECONDS)

@@ -123,15 +123,24 @@ class Showing:
     def finish(self, runs: Sequence[Run]) -> None:
         """Every run's gallery, table and link as they are at the end."""
         for run in runs:
-            self._board.put(f"the end of {run.run_id}", partial(pages_of, run, self._bank, self._links))
+            self._put_pages(run.run_id, lambda run=run: run)
         self._move(1.0)
         for run in runs:
             if report := self._links.report(run.run_id):
                 self._log.info("The report of run %s: %s", run.run_id, report)
 
+    def end(self) -> None:
+        """Nothing more happens."""
+        self._board.end()
+
     def close(self) -> None:
         """Wait until the pages are up to date."""
         self._board.close()
+
+    def _put_pages(self, run_id: str, read: Callable[[], Run]) -> None:
+        """Show a run in place of what was to be shown of it; `read` is called when its turn comes, so that
+        nothing older follows."""
+        self._board.put(f"the pages of {run_id}", lambda: pages_of(read(), self._bank, self._links))
 
     def _move(self, share: float) -> None:
         page = Page("progress", 100.0 * share, f"{self._kind} · {self._subject}")
@@ -144,16 +153,17 @@ class Showing:
         self._log.info("Round %d: %s in %.1f s.", event.round, what, seconds)
 
     def _round_finished(self, event: RoundFinished) -> list[Page]:
-        """Called in the board's thread: to read a run and to draw it takes longer than all else here."""
+        """Called in the board's thread: to read a run takes longer than all else here."""
         run = self._bank.load(event.run_id)
         item = run.rounds[event.round - 1]
         words = f"{verdict_words(run, item)} ({reason_words(item)})"
         self._log.info("Round %d of %s is %s.", event.round, clipped(title_of(run), NAME_LENGTH), words)
         if item.revision is not None:
             self._log.info("The next prompt is: %s", item.revision.prompt)
-        if self._alone and item.verdict is not None and item.verdict.stop:
-            return []  # the job ends now, and its end draws the same pages, for which it is waited
-        return pages_of(run, self._bank, self._links)
+        # The last round of a single run is shown by its end, which comes now, and for which it is waited.
+        if not (self._alone and item.verdict is not None and item.verdict.stop):
+            self._put_pages(run.run_id, partial(self._bank.load, run.run_id))
+        return []
 
 
 def pages_of(run: Run, bank: MemoryBank, links: Links) -> list[Page]:
