@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from prefect import flow, get_run_logger, task, unmapped
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from contracts.errors import InvalidInput, LegionError, ModelError
@@ -25,7 +24,7 @@ from flows.benchmark.results import ArmSaid
 from flows.benchmark.running import Part, Plan, RunShares
 from flows.jobs.approval import Audience
 from flows.regeneration import RETRY_DELAYS, current_audience, in_front_of, worth_a_retry
-from flows.serving.board import Board, Page
+from flows.serving.board import Page, board_here
 from flows.terminal.wording import count
 
 
@@ -138,11 +137,7 @@ class _Pages:
 
     def __init__(self, subject: str, profile: str) -> None:
         self._subject, self._log = subject, get_run_logger()
-        context = FlowRunContext.get()
-        flow_run = None if context is None else context.flow_run
-        self._board = Board(None if flow_run is None else flow_run.id, self._log)
-        given = () if flow_run is None else flow_run.tags
-        self._board.tag(sorted({*given, "legion", f"profile:{profile}", "kind:benchmark"}))
+        self._board = board_here(profile=profile, kind="benchmark")
         self._move(0.0)
 
     def watched(self, run_shares: RunShares) -> RunShares:
