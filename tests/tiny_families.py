@@ -105,6 +105,23 @@ def sdxl_inpainting(folder: Path) -> Path:
     return _saved(diffusers.StableDiffusionXLInpaintPipeline, _sdxl_parts(9), folder)
 
 
+def sdxl_turbo(folder: Path) -> Path:
+    """SDXL Turbo: a sampler that draws noise at every step."""
+    sampler = diffusers.EulerAncestralDiscreteScheduler(timestep_spacing="trailing")
+    return _saved(diffusers.StableDiffusionXLPipeline, {**_sdxl_parts(4), "scheduler": sampler}, folder)
+
+
+def sd15_inpainting(folder: Path) -> Path:
+    """Stable Diffusion 1.5 made for inpainting: nine channels."""
+    plain = diffusers.StableDiffusionPipeline.from_pretrained(save_pipeline(folder))
+    unet = diffusers.UNet2DConditionModel.from_config(plain.unet.config, in_channels=9)
+    sampler = diffusers.PNDMScheduler(skip_prk_steps=True, steps_offset=1)
+    parts = {**plain.components, "unet": unet, "scheduler": sampler}
+    kind = diffusers.StableDiffusionInpaintPipeline
+    kind(**parts, requires_safety_checker=False).save_pretrained(folder)
+    return folder
+
+
 def sd3(folder: Path) -> Path:
     """Stable Diffusion 3, its T5 included."""
     t5 = _t5(2 * WIDTH)  # SD 3 pads both CLIPs, side by side, to its width
@@ -135,7 +152,7 @@ def sd3(folder: Path) -> Path:
     return _saved(diffusers.StableDiffusion3Pipeline, parts, folder)
 
 
-def _flux_parts(channels: int) -> dict[str, Any]:
+def _flux_parts(channels: int, guided: bool = True) -> dict[str, Any]:
     t5 = _t5()
     transformer = diffusers.FluxTransformer2DModel(
         patch_size=1,
@@ -148,7 +165,7 @@ def _flux_parts(channels: int) -> dict[str, Any]:
         joint_attention_dim=WIDTH,
         pooled_projection_dim=WIDTH,
         axes_dims_rope=(4, 4, 8),
-        guidance_embeds=True,
+        guidance_embeds=guided,
     )
     return {
         "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(),
@@ -166,6 +183,11 @@ def flux(folder: Path) -> Path:
     return _saved(diffusers.FluxPipeline, _flux_parts(16), folder)
 
 
+def flux_schnell(folder: Path) -> Path:
+    """FLUX.1 schnell: nothing of it reads a guidance."""
+    return _saved(diffusers.FluxPipeline, _flux_parts(16, guided=False), folder)
+
+
 def flux_fill(folder: Path) -> Path:
     """FLUX.1 Fill: latents, the picture around the mask, and the mask of each 4 x 4 pixels."""
     return _saved(diffusers.FluxFillPipeline, _flux_parts(16 + 16 + 4 * 4), folder)
@@ -178,16 +200,24 @@ def _saved(kind: Any, parts: dict[str, Any], folder: Path) -> Path:
 
 FAMILIES: dict[str, Callable[[Path], Path]] = {
     "sd15": save_pipeline,
+    "sd15-inpainting": sd15_inpainting,
     "sdxl": sdxl,
     "sdxl-inpainting": sdxl_inpainting,
+    "sdxl-turbo": sdxl_turbo,
     "sd3": sd3,
     "flux": flux,
+    "flux-schnell": flux_schnell,
     "flux-fill": flux_fill,
 }
 
 
-def save_family(name: str, folder: Path) -> Path:
-    """The checkpoint of that family, equal each time."""
+def save_family(name: str, folder: Path, variant: str = "") -> Path:
+    """The checkpoint of that family, equal each time; with a variant, its weights' files carry that name and
+    no others are there."""
     torch.manual_seed(0)
     assert MAX_TOKENS < 77
-    return FAMILIES[name](folder)
+    if not variant:
+        return FAMILIES[name](folder)
+    plain = FAMILIES[name](folder.with_name(f"{folder.name}-plain"))
+    diffusers.DiffusionPipeline.from_pretrained(plain).save_pretrained(folder, variant=variant)
+    return folder

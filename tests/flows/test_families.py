@@ -15,7 +15,8 @@ from flows.settings import CHECKOUT
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
-NAMES = ["sd15", "sdxl", "sdxl-inpainting", "sd3", "flux", "flux-fill"]
+NAMES = ["sd15", "sd15-inpainting", "sdxl", "sdxl-inpainting", "sdxl-turbo", "sd3"]
+NAMES += ["flux", "flux-schnell", "flux-fill"]
 PROMPTS = ["a red cone on the table", "a blue ball", "the ball", "a cone, perfect shape"]
 SIDE = 64
 
