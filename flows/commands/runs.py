@@ -46,7 +46,9 @@ def _add_runs(commands: Any) -> None:
 
 
 def _add_show(commands: Any) -> None:
-    parser = commands.add_parser("show", help="one run again, with its report; or where a picture comes from")
+    parser = commands.add_parser(
+        "show", help="one run again, with its report and what it took; or where a picture comes from"
+    )
     parser.set_defaults(handler=show)
     parser.add_argument(
         "run", metavar="RUN|IMAGE", help="a run's id from legion runs, a picture file, or a picture's digest"
