@@ -19,6 +19,7 @@ counted in a column of their own. Intervals are 95 %, over pictures.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ def _recall(pairs: Sequence[tuple[int, int]]) -> Interval:
 
 
 def _diagnose(defender: Defender, images: Sequence[Image]) -> list[Diagnosis]:
-    print(f"  {len(images)} pictures ...", flush=True)
+    print(f"  {len(images)} pictures ...", file=sys.stderr, flush=True)
     return defender.diagnose(images)
 
 
@@ -191,7 +192,8 @@ def main() -> None:
         if args.pictures:
             _write(cases[:8], args.pictures / f"{name}.png")
         calibration, test = cases[: args.n], cases[args.n :]
-        print(f"{name}: {sum(mask.mean() < SMALL for case in test for mask in case.masks)} small artifacts")
+        present = [sum(mask.mean() < SMALL for mask in case.masks) for case in test]
+        print(f"{name}: {sum(present)} small artifacts", file=sys.stderr, flush=True)
         ways = {
             "whole view": measure(defender, calibration, test, args.target),
             "tiles": measure(TiledDefender(defender, tiling), calibration, test, args.target),
@@ -201,10 +203,9 @@ def main() -> None:
             f"{way.large.percent()} |"
             for look, way in ways.items()
         ]
-        present = [sum(mask.mean() < SMALL for mask in case.masks) for case in test]
         gain = np.subtract(ways["tiles"].found, ways["whole view"].found)
         lines.append(f"| {name} | gain | | | {resample(ratio(gain, present), len(test)).points()} | |")
-    print("\n".join(["", *lines]))
+    print("\n".join(lines))
 
 
 def _write(cases: Sequence[Case], path: Path) -> None:
