@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, Select, Table, case, func, insert, select
+from sqlalchemy import ColumnElement, Table, case, func, insert, select
 from sqlalchemy.orm import Session
 
 from contracts.records import ModelCall, Usage
@@ -80,7 +80,7 @@ def usage_of(rows: Sequence[ModelCallRow]) -> Usage:
 
 def calls_of(session: Session, run_id: str) -> list[KeptCall]:
     """Every model call of a run, in the order in which its steps were committed."""
-    statement: Select[Any] = (
+    statement: Any = (
         select(
             StepRow.round_index,
             StepRow.step,
@@ -136,9 +136,9 @@ def spent_by_run(session: Session, runs: Sequence[int]) -> dict[int, Spent]:
     """The sums of runs, by their rows' keys."""
     found = dict.fromkeys(runs, Spent())
     tokens = ModelCallRow.input_tokens + ModelCallRow.output_tokens
-    sums: Select[Any] = select(
-        StepRow.run_pk, func.sum(REQUESTS), func.sum(tokens), func.sum(ModelCallRow.usd)
-    ).join(StepRow, StepRow.id == ModelCallRow.step_pk)
+    sums: Any = select(StepRow.run_pk, func.sum(REQUESTS), func.sum(tokens), func.sum(ModelCallRow.usd)).join(
+        StepRow, StepRow.id == ModelCallRow.step_pk
+    )
     for start in range(0, len(runs), _AT_ONCE):
         some = runs[start : start + _AT_ONCE]
         rows: Iterable[Any] = session.execute(sums.where(StepRow.run_pk.in_(some)).group_by(StepRow.run_pk))
