@@ -53,7 +53,7 @@ class Cancelling:
             raise RunCancelled
 
 
-def say_cancelled(_flow: Any, flow_run: Any, _state: Any) -> None:
+def say_cancelled(flow: Any, flow_run: FlowRun, state: Any) -> None:  # names that Prefect asks for
     """A flow's hook: Prefect lets a run that is being cancelled end in no other state, so say that one."""
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(flow_run.id, Cancelled())

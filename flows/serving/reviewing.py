@@ -161,7 +161,7 @@ def _paused(form: type[RoundDecision], key: str, seconds: float) -> RoundDecisio
         timeout_seconds=round(seconds) + GRACE_SECONDS, reschedule=False, pause_key=key
     )
     keys = keyset_from_paused_state(state)
-    state.state_details.run_input_keyset = keys
+    state.state_details.run_input_keyset = cast(dict[str, str], keys)
     # Before the run says that it waits: whoever looks then finds the form.
     form.save(keys, flow_run_id=run.id)
     with get_client(sync_client=True) as client:
@@ -180,12 +180,17 @@ def _answer(
         with suppress(httpx.HTTPError):  # people take longer than a server that starts anew
             state = client.read_flow_run(run.id).state
         if state is not None and state.is_running():
-            return form.load(keys, flow_run_id=run.id)
+            return _filled(form, keys, run) or form.model_validate({})  # resumed without a word
         if state is not None and not state.is_paused() and (late or run.deployment_id is None):
             raise RunCancelled  # of a deployment it is the serving process that ends this one
         if late:
             if client.set_flow_run_state(run.id, Running()).status != SetStateStatus.ACCEPT:
                 raise RunCancelled
-            values = read_flow_run_input(keys["response"], flow_run_id=run.id)  # of the last moment
-            return form(**values) if values else None
+            return _filled(form, keys, run)  # at the last moment
         time.sleep(min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+
+
+def _filled(form: type[RoundDecision], keys: Keyset, run: FlowRun) -> RoundDecision | None:
+    """What is filled in; None if nothing is."""
+    values = cast(dict[str, Any] | None, read_flow_run_input(keys["response"], flow_run_id=run.id))
+    return form(**values) if values else None

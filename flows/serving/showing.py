@@ -123,7 +123,7 @@ class Showing:
     def finish(self, runs: Sequence[Run]) -> None:
         """Every run's gallery, table and link as they are at the end."""
         for run in runs:
-            self._put_pages(run.run_id, lambda run=run: run)
+            self._put_pages(run.run_id, run)
         self._move(1.0)
         for run in runs:
             if report := self._links.report(run.run_id):
@@ -137,10 +137,11 @@ class Showing:
         """Wait until the pages are up to date."""
         self._board.close()
 
-    def _put_pages(self, run_id: str, read: Callable[[], Run]) -> None:
-        """Show a run in place of what was to be shown of it; `read` is called when its turn comes, so that
-        nothing older follows."""
-        self._board.put(f"the pages of {run_id}", lambda: pages_of(read(), self._bank, self._links))
+    def _put_pages(self, run_id: str, run: Run | None = None) -> None:
+        """Show a run in place of what was to be shown of it. It is read when its turn comes, so that nothing
+        older follows; `run` is as it stands at the end."""
+        name, bank = f"the pages of {run_id}", self._bank
+        self._board.put(name, lambda: pages_of(run or bank.load(run_id), bank, self._links))
 
     def _move(self, share: float) -> None:
         page = Page("progress", 100.0 * share, f"{self._kind} · {self._subject}")
@@ -162,7 +163,7 @@ class Showing:
             self._log.info("The next prompt is: %s", item.revision.prompt)
         # The last round of a single run is shown by its end, which comes now, and for which it is waited.
         if not (self._alone and item.verdict is not None and item.verdict.stop):
-            self._put_pages(run.run_id, partial(self._bank.load, run.run_id))
+            self._put_pages(run.run_id)
         return []
 
 
