@@ -144,5 +144,5 @@ class Batching:
                 return batch
         raise ModelError(
             f"{self.name} does not fit into memory even for one picture: choose a smaller picture or model, "
-            "or set quantize = '4bit' in the profile; what is done is kept"
+            "or, on a GPU, set quantize = '4bit' in the profile; what is done is kept"
         )

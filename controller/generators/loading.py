@@ -236,6 +236,9 @@ def _paints_in_masks_alone(pipeline: Any) -> bool:
 
 
 def _quantization(index: dict[str, Any], weights: Weights) -> Any:
+    if torch.device(weights.device).type == "cpu":
+        # bitsandbytes could (defender/four_bit.py has it so), but diffusers 0.42 refuses without a GPU.
+        raise InvalidInput(f"quantize = '{weights.quantize}' needs a GPU: leave it out on a CPU")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise InvalidInput(
             f"quantize = '{weights.quantize}' needs bitsandbytes: pip install 'legion-studio[4bit]'"

@@ -84,9 +84,12 @@ def test_quantized_loading_names_what_is_large_and_what_it_needs(folder, monkeyp
     from controller.generators import loading
     from controller.generators.loading import Weights
 
+    with pytest.raises(InvalidInput, match="quantize = '8bit' needs a GPU: leave it out on a CPU"):
+        load(folder, quantize="8bit")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(InvalidInput, match=r"legion-studio\[4bit\]"):
-        load(folder, quantize="4bit")
+        load(folder, quantize="4bit", device="cuda")
     index = json.loads((folder / "model_index.json").read_text())
     flux = {
         "transformer": ["diffusers", "FluxTransformer2DModel"],
@@ -96,6 +99,17 @@ def test_quantized_loading_names_what_is_large_and_what_it_needs(folder, monkeyp
     assert [n for n in index if loading._is_large(index, n) and n in ("unet", "text_encoder")] == ["unet"]
     assert [n for n in flux if loading._is_large(flux, n)] == ["transformer", "text_encoder_2"]
     assert Weights(quantize="4bit").describe() == {"quantize": "4bit"}
+
+
+def test_remarks_of_libraries_are_kept_off_the_terminal_while_painting_and_no_longer(caplog):
+    from controller.generators.quiet import quiet
+
+    log = logging.getLogger("bitsandbytes.autograd._functions")
+    with quiet():
+        log.warning("inputs will be cast")
+        log.error("out of order")
+    log.warning("later")
+    assert [record.getMessage() for record in caplog.records] == ["out of order", "later"]
 
 
 def test_half_precision_tiles_and_slices_reach_the_pipeline(folder):

@@ -54,7 +54,7 @@ def test_every_part_reaches_its_loader_once(assemble, profile_file, monkeypatch)
             assert artifact_probability == profile.loop.artifact_probability
             return self
 
-    def load_defender(path, device, dtype, batch_size, four_bit):
+    def load_defender(path, device, dtype, batch_size, four_bit, clip, sam):
         loaded.append(("defender", str(path), device))
         return Watchful(painter)
 
@@ -115,7 +115,7 @@ def test_an_inpainter_of_its_own_is_asked_in_the_same_way(assemble, tmp_path) ->
     text = (BUNDLED / "tabletop.toml").read_text(encoding="utf-8")
     weights = Path("tabletop/weights").resolve()
     text = text.replace('"tabletop/weights', f'"{weights}')
-    text = text.replace("candidates = 4", f'candidates = 4\npath = "{weights / "generator"}"\nexact = false')
+    text = text.replace("candidates = 4", "candidates = 4\nexact = false")
     (tmp_path / "mine.toml").write_text(text)
     asked = [assemble.inpainter(str(tmp_path / "mine.toml"), exact) for exact in (None, True)]
     assert [tool.describe()["exact"] for tool in asked] == [False, True]
@@ -134,7 +134,7 @@ def test_tiles_wrap_the_defender_and_options_change_it(assemble, profile_file, m
     seen = {}
     loaded = ScriptedDefender(ScriptedGenerator())
 
-    def load_defender(path, device, dtype, batch_size, four_bit):
+    def load_defender(path, device, dtype, batch_size, four_bit, clip, sam):
         seen.update(device=device, dtype=dtype, batch_size=batch_size, four_bit=four_bit)
         return loaded
 

@@ -116,8 +116,8 @@ def test_an_inpainter_of_its_own_is_loaded_without_the_generator(checkpoints, tm
     path = tmp_path / "two.toml"
     text = (BUNDLED / "tabletop.toml").read_text(encoding="utf-8")
     text = text.replace("tabletop/weights", str(CHECKOUT / "tabletop" / "weights"))
-    own = f'[inpainting]\npath = "{checkpoints("sdxl-inpainting")}"\n'
-    path.write_text(text.replace("[inpainting]\n", own, 1))
+    bundled = str(CHECKOUT / "tabletop" / "weights" / "inpainter")
+    path.write_text(text.replace(bundled, str(checkpoints("sdxl-inpainting")), 1))
     before = own_painters.SHELF.loads.copy()
     tools = own_painters.inpainting_tools(str(path))
     loaded = own_painters.SHELF.loads - before

@@ -29,7 +29,8 @@ def painted(color):
 def profile(scripted_server, tmp_path):
     from flows import assemble
 
-    text = (BUNDLED / "tabletop.toml").read_text().replace('"tabletop/', f'"{CHECKOUT}/tabletop/')
+    text = (BUNDLED / "tabletop.toml").read_text().replace('path = "tabletop/weights/inpainter"\n', "")
+    text = text.replace('"tabletop/', f'"{CHECKOUT}/tabletop/')
     begin, end = text.index("[generator]"), text.index("[defender]")
     section = (
         f'[generator]\nkind = "openai-images"\nmodel = "painter"\nbase_url = "{scripted_server.url}"\n'
@@ -78,6 +79,30 @@ def test_regeneration_and_repair_by_a_server(profile, scripted_server, tmp_path,
     assert np.array_equal(after[~support], before[~support])
     assert (after[mask > 0] != before[mask > 0]).mean() > 0.9
     assert "form" in scripted_server.bodies[-1]  # an edit, not a generation
+
+
+def test_the_gate_rolls_back_what_a_server_paints_over_a_good_picture(
+    profile, scripted_server, tmp_path, capsys
+):
+    from tabletop.flaws import render_pair
+
+    scripted_server.say(painted((200, 30, 200)))
+    before = render_pair(10_950_003).clean
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:44, 16:48] = 255
+    Pillow.fromarray(before).save(tmp_path / "picture.png")
+    Pillow.fromarray(mask).save(tmp_path / "mask.png")
+    run = said(
+        capsys, "inpaint", tmp_path / "picture.png", "--mask", tmp_path / "mask.png", "--prompt", "a cone",
+        "--profile", profile, "--rounds", 1, "--candidates", 1, "--out", tmp_path / "repair",
+    )  # fmt: skip
+    (region,) = run["rounds"][0]["regions"]
+    assert not region["accepted"] and region["reason"] and region["chosen"] is None
+    assert all(not candidate["accepted"] and candidate["reason"] for candidate in region["candidates"])
+    assert "form" in scripted_server.bodies[-1]  # the server was asked, and what it painted is kept
+    kept = np.asarray(Pillow.open(region["candidates"][0]["painted"]).convert("RGB"))
+    assert (kept == (200, 30, 200)).all(axis=-1).any()
+    assert np.array_equal(np.asarray(Pillow.open(run["output"]).convert("RGB")), before)
 
 
 def test_a_server_that_fails_is_one_line(profile, scripted_server, tmp_path, capsys):
