@@ -39,7 +39,7 @@ def scripted_workers(monkeypatch) -> None:
 
 @pytest.mark.prefect
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("runner", ["threads"])
+@pytest.mark.parametrize("runner", ["threads", "dask"])
 def test_results_are_the_same_whatever_spreads_the_work(
     server, scripted_workers, world, profile, tmp_path, monkeypatch, runner
 ) -> None:
