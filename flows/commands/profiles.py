@@ -78,13 +78,10 @@ def _row(profile: Profile) -> dict[str, Any]:
     """What one looks for in a list; None is what a checkpoint decides itself."""
     painter, regions = profile.generator, profile.inpainting
     scorers = (profile.selection_scorer, *profile.reporting_scorers)
-    own, theirs = _brought(painter.path), _brought(regions.path) if regions.path else {}
-    painting = painter.steps or own.get("num_inference_steps"), _first(painter.guidance_scale, own)
-    repairing = (regions.steps, regions.guidance_scale)
-    if regions.path:
-        repairing = regions.steps or theirs.get("num_inference_steps"), _first(regions.guidance_scale, theirs)
-    else:
-        repairing = repairing[0] or painting[0], painting[1] if repairing[1] is None else repairing[1]
+    own = _brought(painter.path)
+    steps, guidance = _sampling(painter, own)
+    shared = {"num_inference_steps": steps, "guidance_scale": guidance}
+    repairing = _sampling(regions, _brought(regions.path) if regions.path else shared)
     remote = painter.kind == "openai-images"
     return {
         "name": profile.name,
@@ -92,8 +89,8 @@ def _row(profile: Profile) -> dict[str, Any]:
         "inpainter": _short(regions.path) if regions.path else None,
         "width": painter.width or own.get("width"),
         "height": painter.height or own.get("height"),
-        "steps": painting[0],
-        "guidance": painting[1],
+        "steps": steps,
+        "guidance": guidance,
         "region_steps": repairing[0],
         "region_guidance": repairing[1],
         "dtype": None if remote else painter.dtype,
@@ -104,14 +101,21 @@ def _row(profile: Profile) -> dict[str, Any]:
     }
 
 
-def _first(guidance: float | None, brought: Mapping[str, Any]) -> float | None:
-    return brought.get("guidance_scale") if guidance is None else guidance
+def _sampling(section: Any, otherwise: Mapping[str, Any]) -> tuple[int | None, float | None]:
+    """Steps and guidance of a section; what it does not say is as said otherwise."""
+    steps, guidance = section.steps, section.guidance_scale
+    return (
+        otherwise.get("num_inference_steps") if steps is None else steps,
+        otherwise.get("guidance_scale") if guidance is None else guidance,
+    )
 
 
 def _brought(path: str) -> dict[str, Any]:
     """What a folder says about how its checkpoint paints: size, steps, guidance. Nothing for other paths."""
     folder = Path(path)
     known: dict[str, Any] = {}
+    if not path:
+        return known
     try:
         unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
         vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
