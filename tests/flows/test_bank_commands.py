@@ -189,8 +189,15 @@ def test_runs_are_filtered(kept, scripted, capsys) -> None:
 
 @pytest.fixture
 def paid(scripted, capsys, monkeypatch) -> dict:
-    """A finished run whose prompts a language model wrote; its part of the JSON."""
-    revise = scripted.modifier.revise
+    """A finished run whose prompts a language model wrote, and whose pictures a vision model looked at; its
+    part of the JSON."""
+    revise, diagnose = scripted.modifier.revise, scripted.defender.diagnose
+    looked = Usage(calls=1, input_tokens=1_000, output_tokens=50, usd=0.001)
+    monkeypatch.setattr(
+        scripted.defender,
+        "diagnose",
+        lambda images: [replace(found, usage=looked) for found in diagnose(images)],
+    )
     taken = Usage(calls=2, input_tokens=1_200, output_tokens=90, usd=0.0005)
     monkeypatch.setattr(
         scripted.modifier,
@@ -221,8 +228,10 @@ def test_what_models_took_is_shown_wherever_a_run_is(paid, capsys, tmp_path) -> 
         "modifier", 4, 2_400, 180, 0.001,
     )  # fmt: skip
     assert [by_model[name]["calls"] for name in ("scripted generator", "clip")] == [3, 3]
+    saw = by_model["scripted defender"]
+    assert (saw["calls"], saw["input_tokens"], saw["output_tokens"]) == (3, 3_000, 150)
     (row,) = json.loads(said(capsys, "runs", "--json"))["runs"]
-    assert (row["calls"], row["tokens"], row["usd"]) == (16, 2_580, 0.001)
+    assert (row["calls"], row["tokens"], row["usd"]) == (16, 5_730, pytest.approx(0.004))
     (shown,) = json.loads(said(capsys, "show", "kept", "--json"))["runs"]
     assert len(shown["calls"]) == 14 and shown["costs"] == paid["costs"]
     assert sum(call["seconds"] for call in shown["calls"]) <= row["seconds"] + 1e-9

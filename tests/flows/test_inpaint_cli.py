@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image as Pillow
 from red_squares import assemble, flawed, picture, square_tools
 
 from contracts.errors import InvalidInput
+from contracts.records import Usage
 from flows.cli import main
 from flows.jobs.inpainting import InpaintingJob, make_job, requests_for, unique_stems
 from flows.profiles.loading import load_profile
@@ -79,6 +81,21 @@ def test_every_file_is_kept_and_a_lossy_result_is_known_by_its_bytes(tools, caps
     assert main(["show", run["output"], "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["places"] == [] and found["written"][0]["kind"] == "result"
+
+
+def test_a_vision_model_is_paid_once_for_each_look(tools, capsys, monkeypatch):
+    tools.inpainter.failures = 256  # nothing is repaired, and tried again
+    diagnose = tools.defender.diagnose
+    monkeypatch.setattr(
+        tools.defender,
+        "diagnose",
+        lambda images: [replace(found, usage=Usage(1, 100, 10, 0.5)) for found in diagnose(images)],
+    )
+    (run,) = run_json(capsys, saved("wall.png", *SQUARES), *PLAIN, "--rounds", "2")["runs"]
+    assert len(run["rounds"]) == 2, "the second begins with what was seen in the first"
+    looks = len(tools.defender.seen)
+    (cost,) = [cost for cost in run["costs"] if cost["part"] == "defender"]
+    assert (cost["calls"], cost["input_tokens"], cost["usd"]) == (looks, 100 * looks, 0.5 * looks)
 
 
 def test_the_source_map_lies_beside_the_result(tools, capsys):
