@@ -53,11 +53,15 @@ SHELF = Shelf()
 """Every model of this process that takes much memory, each loaded once: pipelines, LEGION, scorers."""
 
 
-@lru_cache(maxsize=1)
-def regeneration_tools(profile_name: str, **painter: object) -> RegenerationTools:
+@lru_cache(maxsize=2)
+def regeneration_tools(profile_name: str, own_modifier: bool = True, **painter: object) -> RegenerationTools:
     """Everything the regeneration loop works with; `painter` are values in place of those of the profile's
-    generator. Raises InvalidInput and CheckpointError."""
+    generator. Without its own modifier, which may want a key or a server, rules stand there until
+    `with_modifier` puts another. Raises InvalidInput and CheckpointError."""
     profile = _profile(profile_name, painter)
+    if not own_modifier:
+        rules = changed_modifier(profile.modifier, {"kind": "rules"})
+        profile = profile.model_copy(update={"modifier": rules})
     generator = _generator(profile)
     around = _around(generator, profile_name, profile, profile.looking)
     return RegenerationTools(generator=generator, **around)
@@ -68,8 +72,16 @@ def with_modifier(
 ) -> RegenerationTools:
     """The same tools with another modifier; `changes` are values of its section of the profile. Raises
     InvalidInput, CheckpointError, and ModelError if a server does not say what it offers."""
-    section = changed_modifier(load_profile(profile_name).modifier, changes)
-    return replace(tools, modifier=_modifier(section, tools.generator))
+    painter: Any = tools.generator
+    return replace(tools, modifier=_changed_modifier(profile_name, tuple(changes.items()), painter))
+
+
+@lru_cache(maxsize=2)
+def _changed_modifier(
+    profile_name: str, changes: tuple[tuple[str, object], ...], painter: Generator
+) -> PromptModifier:
+    """Kept between the calls of a worker: it knows what its server takes, and when that failed."""
+    return _modifier(changed_modifier(load_profile(profile_name).modifier, dict(changes)), painter)
 
 
 @lru_cache(maxsize=2)
@@ -158,8 +170,9 @@ def legion(profile_name: str, **changes: object) -> LegionDefender:
 
 def _legion(section: DefenderProfile, profile: Profile) -> ShelvedDefender:
     """LEGION from the shelf. Raises CheckpointError."""
-    key = ("defender", section.path, section.device or profile.device, section.dtype, section.four_bit)
-    key = (*key, section.clip, section.sam, section.batch_size)
+    place = section.path, section.clip, section.sam
+    kept = section.device or profile.device, section.dtype, section.four_bit, section.batch_size
+    key = ("defender", *place, *kept)
     limit = section.artifact_probability
     return ShelvedDefender(
         SHELF,

@@ -40,8 +40,10 @@ def regeneration_tools(job: Job) -> RegenerationTools:
         return tools.regeneration_tools(job, _ask(job.profile))
     from flows import assemble
 
-    found = assemble.regeneration_tools(job.profile, **job.painter)
-    return assemble.with_modifier(found, job.profile, job.modifier) if job.modifier else found
+    if not job.modifier:
+        return assemble.regeneration_tools(job.profile, **job.painter)
+    found = assemble.regeneration_tools(job.profile, own_modifier=False, **job.painter)
+    return assemble.with_modifier(found, job.profile, job.modifier)
 
 
 def inpainting_tools(job: InpaintingJob) -> InpaintingTools:

@@ -59,10 +59,11 @@ def tool_of(profile: str, part: str, tool: Mapping[str, Any]) -> Any:
     if part == "scorers":
         return next(scorer for scorer in assemble.scorers(profile) if scorer.name == tool["scorer"])
     if part in ("generator", "modifier"):
-        painting = assemble.regeneration_tools(profile, **tool["painter"])
+        changes = tool["changes"] if part == "modifier" else {}
+        own = part == "modifier" and not changes
+        painting = assemble.regeneration_tools(profile, own_modifier=own, **tool["painter"])
         if part == "generator":
             return painting.generator
-        changes = tool["changes"]
         return (assemble.with_modifier(painting, profile, changes) if changes else painting).modifier
     repairing = assemble.inpainting_tools(profile, tool["steps"], tool["guidance_scale"], **tool["painter"])
     return repairing.inpainter if part == "inpainter" else repairing.modifier

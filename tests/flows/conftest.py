@@ -34,7 +34,7 @@ def tools() -> RegenerationTools:
 def scripted(tools, tmp_path, monkeypatch) -> RegenerationTools:
     """`flows.assemble` hands out scripted tools, and the current folder is an empty one."""
     module = types.ModuleType("flows.assemble")
-    module.regeneration_tools = lambda profile: tools  # type: ignore[attr-defined]
+    module.regeneration_tools = lambda profile, own_modifier=True: tools  # type: ignore[attr-defined]
     module.defender = lambda profile, **changes: tools.defender  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "flows.assemble", module)
     monkeypatch.setattr(flows, "assemble", module, raising=False)

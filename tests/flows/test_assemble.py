@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flow_samples import ScriptedDefender, ScriptedGenerator, ScriptedScorer
 
-from contracts.errors import CheckpointError
+from contracts.errors import CheckpointError, InvalidInput
 from flows.profiles.loading import BUNDLED, load_profile
 
 pytestmark = pytest.mark.slow  # importing the concrete classes imports torch and diffusers
@@ -119,6 +119,19 @@ def test_an_inpainter_of_its_own_is_asked_in_the_same_way(assemble, tmp_path) ->
     (tmp_path / "mine.toml").write_text(text)
     asked = [assemble.inpainter(str(tmp_path / "mine.toml"), exact) for exact in (None, True)]
     assert [tool.describe()["exact"] for tool in asked] == [False, True]
+
+
+def test_another_modifier_does_not_ask_for_what_the_profiles_own_needs(assemble, tmp_path) -> None:
+    text = (BUNDLED / "tabletop.toml").read_text(encoding="utf-8")
+    text = text.replace('"tabletop/weights', f'"{Path("tabletop/weights").resolve()}')
+    (tmp_path / "mine.toml").write_text(text.replace('kind = "rules"', 'kind = "openai"\nmodel = "m"', 1))
+    name = str(tmp_path / "mine.toml")
+    with pytest.raises(InvalidInput, match="no key: set the environment variable OPENAI_API_KEY"):
+        assemble.regeneration_tools(name)
+    tools = assemble.regeneration_tools(name, own_modifier=False)
+    assert assemble.with_modifier(tools, name, {"kind": "rules"}).modifier.name == "rules"
+    asking = [assemble.with_modifier(tools, name, {"base_url": "http://127.0.0.1:9/v1"}) for _ in range(2)]
+    assert asking[0].modifier.name == "llm" and asking[0].modifier is asking[1].modifier
 
 
 @pytest.mark.parametrize("part", ["generator", "defender"])
