@@ -28,6 +28,7 @@ from flows.benchmark.tables import (
     p_words,
     value_words,
 )
+from flows.terminal.wording import count
 
 MODEL = "model: "
 IRRELEVANT = ("source",)
@@ -130,7 +131,7 @@ def title(compared: Compared) -> str:
     seeds = compared.first.facts["seeds"]
     paired = "prompts and seeds" if compared.same_seeds else "prompts; the seeds differ"
     each = f", {seeds} repeats each" if seeds > 1 else ""
-    return f"{len(compared.first.prompts)} prompts in both{each}, paired on {paired}"
+    return f"{count(len(compared.first.prompts), 'prompt')} in both{each}, paired on {paired}"
 
 
 def markdown(compared: Compared, first: str, second: str) -> str:

@@ -17,6 +17,7 @@ from flows.benchmark.tables import Figures, all_tables, arm_words, caution, note
 from flows.files.pictures import shown, thumbnail_uri, webp_uri
 from flows.pages.gallery import picture_row, plain
 from flows.pages.report import page_template
+from flows.terminal.wording import count
 
 TEMPLATE = "benchmark.html.j2"
 COMPARISON = "benchmark_compare.html.j2"
@@ -109,7 +110,7 @@ def verdict(found: Figures) -> str:
         if c.arm == "regeneration" and c.measure == chosen and c.budget == "calls"
     ]
     if not rows:
-        return f"{len(results.ran)} arms, {len(results.measures)} measures."
+        return f"{count(len(results.ran), 'arm')}, {count(len(results.measures), 'measure')}."
     row = rows[-1]
     if row.difference.low > 0:
         said = "does better than"
@@ -117,7 +118,7 @@ def verdict(found: Figures) -> str:
         said = "does worse than"
     else:
         said = "cannot be told apart from"
-    calls = "" if row.other == figures.FIRST else f" at {results.budget} generator calls each"
+    calls = "" if row.other == figures.FIRST else f" at {count(results.budget, 'generator call')} each"
     amount = value_words(row.difference, chosen, difference=True)
     return f"Regeneration {said} {row.other}{calls}: {chosen.about}, {amount}, paired on prompts and seeds."
 

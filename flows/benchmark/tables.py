@@ -13,6 +13,7 @@ from flows.benchmark.measuring import ROLES, Measure
 from flows.benchmark.results import Results
 from flows.benchmark.statistics import Outcomes
 from flows.benchmark.trails import WORK, Spent
+from flows.terminal.wording import count
 
 NONE = "–"
 ENOUGH = 30
@@ -114,12 +115,13 @@ def _money(cost: figures.Cost) -> tuple[str, str]:
 
 def caution(results: Results) -> str:
     """What a reader of few prompts has to know; nothing to say from ENOUGH on."""
-    count = len(results.prompts)
-    if count >= ENOUGH:
+    prompts = len(results.prompts)
+    if prompts >= ENOUGH:
         return ""
+    verb = "is" if prompts == 1 else "are"
     return (
-        f"{count} prompts are too few for a claim: intervals of fewer than {ENOUGH} are narrower than they "
-        "should be, and one from 0 to 0 only says that nothing happened to differ."
+        f"{count(prompts, 'prompt')} {verb} too few for a claim: intervals of fewer than {ENOUGH} are narrower "
+        "than they should be, and one from 0 to 0 only says that nothing happened to differ."
     )
 
 
@@ -134,8 +136,8 @@ def title(results: Results) -> str:
     facts = results.facts
     seeds = f", {facts['seeds']} seeds each" if facts["seeds"] > 1 else ""
     return (
-        f"{len(results.prompts)} prompts of {facts['source']}{seeds}, profile {facts['profile']}, "
-        f"{facts['budget']} generator calls"
+        f"{count(len(results.prompts), 'prompt')} of {facts['source']}{seeds}, profile {facts['profile']}, "
+        f"{count(facts['budget'], 'generator call')}"
     )
 
 

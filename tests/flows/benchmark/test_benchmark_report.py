@@ -92,6 +92,10 @@ def test_a_bound_is_marked_on_the_terminal_too(found) -> None:
 def test_few_prompts_come_with_a_caution() -> None:
     assert "too few" in tables.caution(made(noisy(29, GAINS)))
     assert not tables.caution(made(noisy(30, GAINS)))
+    alone = made(noisy(1, {"rewriting": 0.0}))
+    assert tables.caution(alone).startswith("1 prompt is too few")
+    assert tables.title(alone).startswith("1 prompt of test")
+    assert page.verdict(Figures.of(alone)) == "1 arm, 3 measures."
 
 
 def test_the_verdict_follows_the_interval() -> None:
