@@ -120,8 +120,8 @@ def caution(results: Results) -> str:
         return ""
     verb = "is" if prompts == 1 else "are"
     return (
-        f"{count(prompts, 'prompt')} {verb} too few for a claim: intervals of fewer than {ENOUGH} are narrower "
-        "than they should be, and one from 0 to 0 only says that nothing happened to differ."
+        f"{count(prompts, 'prompt')} {verb} too few for a claim: intervals of fewer than {ENOUGH} are "
+        "narrower than they should be, and one from 0 to 0 only says that nothing happened to differ."
     )
 
 
