@@ -22,6 +22,7 @@ PATIENT = {
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "300s",
     "RAY_raylet_start_wait_time_s": "300",
     "RAY_health_check_timeout_ms": "300000",
+    "RAY_worker_niceness": "0",  # its 15 would leave the workers nothing where others work, too
     # Ray would keep a token in the home folder, and report usage to its makers.
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -39,7 +40,7 @@ def scripted_workers(monkeypatch) -> None:
 
 @pytest.mark.prefect
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("runner", ["threads", "dask"])
+@pytest.mark.parametrize("runner", ["threads", "dask", "ray"])
 def test_results_are_the_same_whatever_spreads_the_work(
     server, scripted_workers, world, profile, tmp_path, monkeypatch, runner
 ) -> None:
