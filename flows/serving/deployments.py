@@ -166,8 +166,9 @@ def evaluate(form: EvaluationForm) -> None:
 def train(form: TrainingForm) -> None:
     """Train a defender on your own pictures, or go on with a training that was stopped."""
     data, out = inside(pictures_folder(), form.dataset), home().absolute() / "trained" / form.name
-    steps = ["--steps", str(form.steps)] if form.steps else []
-    words = ["--format", form.format, "--split", form.split, "--stage", form.stage, *steps]
+    words = ["--format", form.format, "--split", form.split, "--stage", form.stage]
+    words += ["--steps", str(form.steps)] if form.steps else []
+    words += ["--batch-size", str(form.batch_size)] if form.batch_size else []
     with closing(board_here(kind="training")) as board:
         facts = run_command(["train", "network", str(data), *words, "--out", str(out)], board)
     get_run_logger().info("The best checkpoint: %s", facts.get("best") or facts.get("last"))

@@ -228,6 +228,13 @@ class TrainingForm(Form):
         "1", title="Stage", description="1: localization and explanation. 2: detection. joint: both at once."
     )
     steps: int = Field(0, ge=0, title="Steps", description="Of the optimizer; 0 means three epochs.")
+    batch_size: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        title="Batch size",
+        description="Pictures of a step; 0 means the usual number. A small data set needs a small one.",
+    )
 
 
 FORMS: dict[str, type[Form]] = {

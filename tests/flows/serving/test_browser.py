@@ -201,7 +201,7 @@ def test_a_defender_is_trained_by_its_form_and_goes_on_by_the_same_name(running)
         )
         == 0
     )
-    form = {"dataset": "scars", "name": "mine", "steps": 2}
+    form = {"dataset": "scars", "name": "mine", "steps": 2, "batch_size": 2}
     flow_run = running.submit("train", form)
     running.until(flow_run, "COMPLETED")
     trained = running.log.parent / "home" / "trained" / "mine"
