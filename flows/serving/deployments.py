@@ -171,7 +171,7 @@ def train(form: TrainingForm) -> None:
     words += ["--batch-size", str(form.batch_size)] if form.batch_size else []
     with closing(board_here(kind="training")) as board:
         facts = run_command(["train", "network", str(data), *words, "--out", str(out)], board)
-    get_run_logger().info("The best checkpoint: %s", facts.get("best") or facts.get("last"))
+    get_run_logger().info("The checkpoint: %s", facts.get("best") or facts.get("last"))
 
 
 def _modifier(form: RegenerationForm) -> dict[str, object]:
