@@ -9,7 +9,7 @@ import pytest
 from contracts.records import CATEGORIES, GenerationRequest
 from tabletop import captions
 from tabletop.flaws import render_pair
-from tabletop.scenes import SEED_RANGES, attributes
+from tabletop.scenes import SEED_RANGES, attributes, solid_count
 
 WEIGHTS = Path("tabletop/weights")
 MEGABYTE = 1_000_000
@@ -23,7 +23,7 @@ def size(folder: Path) -> int:
 @pytest.fixture(scope="module")
 def pairs():
     first = SEED_RANGES["test"][0] + 500_000
-    return [render_pair(seed) for seed in range(first, first + 64)]
+    return [render_pair(seed, objects=solid_count(seed)) for seed in range(first, first + 64)]
 
 
 @pytest.mark.parametrize(
