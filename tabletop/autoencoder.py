@@ -115,7 +115,7 @@ def _whiten(model: AutoencoderKL, data: PairSet) -> None:
     z = encode(model, some).permute(0, 2, 3, 1).reshape(-1, 4).double()
     mean = z.mean(0)
     values, vectors = torch.linalg.eigh(torch.cov((z - mean).T))
-    # An eigenvector has no sign of its own: without a rule the latents of two equal trainings may differ in it.
+    # An eigenvector has no sign of its own: without a rule, latents of two equal trainings may differ in it.
     vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
     forward = (vectors / values.sqrt()).T  # z' = forward (z - mean)
     backward = vectors * values.sqrt()
