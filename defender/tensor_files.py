@@ -42,7 +42,7 @@ _FLOAT8 = {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
 """Types that are recognized, to be refused by their names."""
 _FRACTIONS = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
 """Types that a network can be stored in."""
-_MAPPED_AT_ONCE = 1 << 25
+_MAPPED_AT_ONCE = 1 << 24
 """Bytes that are read from one map of a pickle."""
 
 LAYOUTS = (

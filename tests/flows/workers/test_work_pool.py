@@ -57,7 +57,7 @@ def test_a_worker_of_the_pool_does_a_run_to_its_end(pool, tmp_path) -> None:
         said = prefect(pool, "deployment", "run", "regenerate/gpu", "--param", f"form={json.dumps(form)}")
         asked = re.search(r"UUID: (\S+)", said)
         assert asked is not None
-        run = until(lambda: worker.said("") or ended(pool, asked[1]), "the run")
+        run = until(lambda: worker.said("started!") and ended(pool, asked[1]), "the run")
     finally:
         box.end()
     assert run["state"]["type"] == "COMPLETED", worker.log.read_text()[-4000:]
