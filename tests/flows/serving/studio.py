@@ -100,6 +100,16 @@ class Studio:
         logs = self.api("logs/filter", {"logs": wanted, "sort": "TIMESTAMP_ASC"})
         return [entry["message"] for entry in logs]
 
+    def all_messages(self, flow_run: str) -> list[str]:
+        """The log of a run that has ended, to its last line: Prefect hands lines in a moment late."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            said = self.messages(flow_run)
+            if any(line.startswith("Finished in state") for line in said):
+                return said
+            assert time.monotonic() < deadline, said
+            time.sleep(1)
+
     def submit(self, name: str, form: dict[str, Any]) -> str:
         """Start a run as a form does, without the browser; its id."""
         path = f"deployments/{self.deployment(name)}/create_flow_run"

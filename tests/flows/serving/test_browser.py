@@ -206,7 +206,7 @@ def test_a_defender_is_trained_by_its_form_and_goes_on_by_the_same_name(running)
     running.until(flow_run, "COMPLETED")
     trained = running.log.parent / "home" / "trained" / "mine"
     assert (trained / "last" / "model.safetensors").is_file()
-    said = running.messages(flow_run)
+    said = running.all_messages(flow_run)
     kept = trained / ("best" if (trained / "best").is_dir() else "last")  # without held-out samples
     assert f"The checkpoint: {kept}" in said
     assert any(re.match(r"stage-1 .*loss [\d.]+.*: 2 of 2$", line) for line in said)
