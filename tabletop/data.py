@@ -25,7 +25,7 @@ from tabletop.scenes import SEED_RANGES, Scene, Solid, solid_count
 SHARD = 500
 WORLD = 3
 """Raise it when scenes, renderer or flaws change: older pictures are then not taken for this world's."""
-DEFAULT_COUNTS = {"train": 36_000, "validation": 1_000, "test": 2_000, "judge": 10_000}
+DEFAULT_COUNTS = {"train": 36_000, "validation": 1_000, "test": 2_000, "judge": 24_000}
 DEFAULT_FOLDER = Path("build/tabletop/data")
 
 

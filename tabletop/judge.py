@@ -25,11 +25,13 @@ from tabletop.scenes import ATTRIBUTE_SIZES, SHAPES, attributes
 from tabletop.tensors import pixels
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
-SCHEDULE = Schedule(steps=8_000, learning_rate=2e-3, seed=51, warmup=100, weight_decay=0.02, ema_decay=0.998)
+SCHEDULE = Schedule(steps=12_000, learning_rate=2e-3, seed=51, warmup=100, weight_decay=0.02, ema_decay=0.998)
 BATCH = 48
-PAIRS = 10_000
+PAIRS = 24_000
 PAINTED_SHARE = 0.25
 """Share of a batch that are paintings, where there are any."""
+SHIFT = 3
+"""Pixels by which a picture is moved at most, to every side."""
 STRUCTURE = CATEGORIES.index("structure")
 _SIZES = (*ATTRIBUTE_SIZES, len(CATEGORIES))
 
@@ -59,7 +61,7 @@ class JudgeNetwork(nn.Module):
     because a flaw may be small and there may be two solids.
     """
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, width: int = 40) -> None:
         super().__init__()
         w = width
         self.stem = nn.Conv2d(3, w, 3, stride=2, padding=1)
@@ -153,12 +155,21 @@ def mirror_labels(labels: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _augmented(images: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    """Slightly other brightness and a little noise: generated pictures are never quite renders."""
-    x = pixels(images)
+    """Moved a little, of slightly other brightness, with a little noise: generated pictures are never quite
+    renders, and what a flaw is does not depend on where it is."""
+    x = pixels(_moved(images, rng))
     n = len(images)
     gain = torch.from_numpy(rng.uniform(0.93, 1.07, (n, 1, 1, 1)).astype(np.float32))
     noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32))
     return x * gain + noise * torch.from_numpy(rng.uniform(0, 0.03, (n, 1, 1, 1)).astype(np.float32))
+
+
+def _moved(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each by its own number of whole pixels; what comes in is the edge again."""
+    size = images.shape[1]
+    wide = np.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="edge")
+    corners = rng.integers(2 * SHIFT + 1, size=(len(images), 2))
+    return np.stack([w[y : y + size, x : x + size] for w, (y, x) in zip(wide, corners, strict=True)])
 
 
 def save(model: JudgeNetwork, folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 Tower warm-up, then the paper's stage 1 (localization and explanation) and stage 2 (detection), on pairs of a
 clean and a flawed picture of one scene, each as rendered and after the generator's autoencoder, and for stage
-2 also on the generator's own pictures. Every part resumes where it stopped.
+2 also on the generator's own pictures. Stage 1 comes twice: the second time it settles, with the losses
+weighted as in the paper from its start. Every part resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from contracts.errors import CheckpointError
 from defender import checkpoint
 from defender.answers import CLEAN_ANSWER, OPENING
 from defender.config import LegionConfig
@@ -25,7 +25,6 @@ from defender.evaluation import calibrate, evaluate
 from defender.legion_defender import LegionDefender
 from defender.model import Legion
 from defender.text import Dialog, Tokenizer, render_prompt, train_tokenizer
-from defender.training import state
 from defender.training.heads import VisionHeads
 from defender.training.schedule import Outcome, Schedule
 from defender.training.stages import pretrain_vision, train_stage1, train_stage2
@@ -61,6 +60,18 @@ STAGE_1 = Schedule(
     group=2,
     ema_decay=0.999,
 )
+SETTLING = Schedule(
+    steps=4_000,
+    batch_size=48,
+    learning_rate=7e-4,
+    warmup=100,
+    weight_decay=0.02,
+    seed=66,
+    group=2,
+    ema_decay=0.999,
+)
+SETTLING_HEADS_WEIGHT = 0.1
+"""Weight of the vision heads' tasks while stage 1 settles; the boost of its mask losses is over."""
 STAGE_2 = Schedule(steps=800, batch_size=64, learning_rate=1e-3, warmup=0, seed=63)
 
 
@@ -100,6 +111,7 @@ class Plan:
 
     warm_up: Schedule = WARM_UP
     stage_1: Schedule = STAGE_1
+    settling: Schedule = SETTLING
     stage_2: Schedule = STAGE_2
 
     def paused_after(self, seconds: float) -> Plan:
@@ -107,6 +119,7 @@ class Plan:
         return Plan(
             replace(self.warm_up, pause_after=seconds),
             replace(self.stage_1, pause_after=seconds),
+            replace(self.settling, pause_after=seconds),
             replace(self.stage_2, pause_after=seconds),
         )
 
@@ -149,12 +162,14 @@ def train(
     clip_folder: Path | None = None,
     decoded: Pictures | None = None,
     paintings: tuple[Samples, Samples] | None = None,
+    further: PairSet | None = None,
     plan: Plan | None = None,
 ) -> dict[str, Outcome]:
-    """All three parts, one after the other; each writes its result to `build` and is not run again.
+    """All four parts, one after the other; each writes its result to `build` and is not run again.
 
     `decoded` are the pairs' pictures after the generator's autoencoder, `paintings` its own, those
-    with labels first, then the others. Without the paintings stage 2 is left out.
+    with labels first, then the others. Without the paintings stage 2 is left out. `further` are pairs that
+    only the settling sees, as rendered.
     A part that was paused (`pause_after`) ends the sitting; the same call goes on from there.
     """
     plan = plan or Plan()
@@ -164,7 +179,7 @@ def train(
     samples: Samples = TabletopSamples(pairs, decoded)
     if paintings is not None:
         samples = Chained(samples, *[paintings[0]] * PAINTED_TIMES)
-    views = Worn(Reframed(samples, VIEWS_SHARE, VIEWS_SEED), WORN_SHARE, WORN_SEED)
+    views = _seen(samples)
     torch.manual_seed(plan.warm_up.seed)
     heads = VisionHeads(model, HEAD_SIZES)
     outcomes: dict[str, Outcome] = {}
@@ -179,6 +194,22 @@ def train(
             return outcomes
         _keep(build / "stage-1.safetensors", model, heads)
         checkpoint.save(out, model, dialog.tokenizer)
+    if not _restore(build / "settling.safetensors", model, heads):
+        outcomes["settling"] = train_stage1(
+            model,
+            views if further is None else _seen(Chained(samples, TabletopSamples(further))),
+            collate,
+            plan.settling,
+            build,
+            heads=heads,
+            mask_boost=1.0,
+            heads_weight=SETTLING_HEADS_WEIGHT,
+            name="settling",
+        )
+        if not outcomes["settling"].finished:
+            return outcomes
+        _keep(build / "settling.safetensors", model, heads)
+        checkpoint.save(out, model, dialog.tokenizer)
     if paintings is not None:
         everything = Chained(samples, paintings[1])
         outcomes["stage-2"] = train_stage2(model, everything, collate, plan.stage_2, build)
@@ -186,20 +217,9 @@ def train(
     return outcomes
 
 
-def snapshot(pairs: PairSet, build: Path, out: Path) -> int:
-    """Write stage 1's weights so far (their moving average) as a checkpoint; the step they are from.
-
-    Raises CheckpointError if stage 1 has not saved anything yet.
-    """
-    found = state.snapshot(build, "stage-1")
-    if found is None:
-        raise CheckpointError(f"{build} holds nothing of stage 1 yet: start with legion train defender")
-    step, weights = found
-    model, dialog = prepare(pairs, build, None)
-    trained = {n.removeprefix("network."): w for n, w in weights.items() if n.startswith("network.")}
-    model.load_state_dict({**model.state_dict(), **trained})
-    checkpoint.save(out, model, dialog.tokenizer)
-    return step
+def _seen(samples: Samples) -> Samples:
+    """As training sees them: some closer and off the middle, some worn."""
+    return Worn(Reframed(samples, VIEWS_SHARE, VIEWS_SEED), WORN_SHARE, WORN_SEED)
 
 
 def calibrate_and_measure(
@@ -215,19 +235,19 @@ def calibrate_and_measure(
     if decoded is not None:
         sources["after the autoencoder"] = decoded
     chosen = list(sources)[-1]
-    first = TabletopSamples(_part(validation, 0, half, sources[chosen]))
+    first = TabletopSamples(part(validation, 0, half, sources[chosen]))
     checkpoint.save_thresholds(out, calibrate(LegionDefender.load(out), first))
     defender = LegionDefender.load(out)
     figures = {}
     for name, pictures in sources.items():
-        rest = _part(validation, half, len(validation), pictures)
+        rest = part(validation, half, len(validation), pictures)
         figures[name] = evaluate(defender, TabletopSamples(rest, real=name == "rendered"))
     return figures
 
 
-def _part(pairs: PairSet, start: int, stop: int, pictures: Pictures) -> PairSet:
-    """Pairs start..stop-1 with other pictures in place of their own."""
-    clean, flawed = pictures
+def part(pairs: PairSet, start: int, stop: int, pictures: Pictures | None = None) -> PairSet:
+    """Pairs start..stop-1, with other pictures in place of their own if some are given."""
+    clean, flawed = pictures or (pairs.clean, pairs.flawed)
     return PairSet(clean[start:stop], flawed[start:stop], pairs.masks[start:stop], pairs.facts[start:stop])
 
 

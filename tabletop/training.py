@@ -166,21 +166,35 @@ def train_defender(args: argparse.Namespace) -> None:
     """The small LEGION; its last stage needs the generator's pictures and is left out until there is one."""
     from tabletop import train_defender as recipe
 
-    pairs = data.load("train", recipe.PAIRS, args.data)
+    everything = data.load("train", None, args.data)
+    pairs = recipe.part(everything, 0, recipe.PAIRS)
+    further = recipe.part(everything, recipe.PAIRS, len(everything))
     painted = inputs.paintings(args) if inputs.generator_is_finished(args) else None
     plan = recipe.Plan().paused_after(args.max_seconds)
     decoded = inputs.reconstructed(args, "train", recipe.PAIRS)
     folder, out = args.build / "defender", args.weights / "defender"
     outcomes = recipe.train(
-        pairs, folder, out, clip_folder=args.weights / "clip", decoded=decoded, paintings=painted, plan=plan
+        pairs,
+        folder,
+        out,
+        clip_folder=args.weights / "clip",
+        decoded=decoded,
+        paintings=painted,
+        further=further,
+        plan=plan,
     )
     if not all(outcome.finished for outcome in outcomes.values()):
         return
     held_out = data.load("validation", 1_000, args.data)
     measured = recipe.calibrate_and_measure(out, held_out, inputs.reconstructed(args, "validation", 1_000))
     figures = {f"{name} ({how})": v for how, values in measured.items() for name, v in values.items()}
-    schedules = {"warm-up": plan.warm_up, "stage-1": plan.stage_1, "stage-2": plan.stage_2}
-    _card(args, "defender", schedules, "train", recipe.PAIRS, figures)
+    schedules = {
+        "warm-up": plan.warm_up,
+        "stage-1": plan.stage_1,
+        "settling": plan.settling,
+        "stage-2": plan.stage_2,
+    }
+    _card(args, "defender", schedules, "train", len(everything), figures)
 
 
 def _card(

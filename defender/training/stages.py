@@ -38,17 +38,19 @@ def train_stage1(
     heads: VisionHeads | None = None,
     mask_boost: float = 5.0,
     heads_weight: float = 0.5,
+    name: str = "stage-1",
     extras: Extras | None = None,
 ) -> Outcome:
     """Localization and explanation: answer cross-entropy, mask BCE, mask Dice.
 
     The mask losses start `mask_boost` times as heavy as in the paper and come down to its weights by the
-    middle of the run; `heads`, if given, add their tasks with a weight that fades to a tenth.
+    middle of the run; `heads`, if given, add their tasks with a weight that fades to a tenth. The log
+    and the checkpoints carry `name`, so that a second round of the stage can lie beside the first.
     """
     choose_trainable(model, trainable, frozen_dtype)
     torch.manual_seed(schedule.seed)
     objective = Localization(model, heads, mask_boost, heads_weight)
-    return run("stage-1", objective, samples, collate, schedule, folder, extras)
+    return run(name, objective, samples, collate, schedule, folder, extras)
 
 
 def train_stage2(

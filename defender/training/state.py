@@ -128,15 +128,6 @@ def resume(accelerator: Accelerator, folder: Path, name: str, begun: Mapping[str
     return True
 
 
-def snapshot(folder: Path, name: str) -> tuple[int, dict[str, Tensor]] | None:
-    """(step, trained weights) of a run's newest state, the moving average where there is one; else None."""
-    states = _states(folder, name)
-    if not states:
-        return None
-    progress = torch.load(states[-1] / PROGRESS, weights_only=True)
-    return progress["step"], {**load_file(states[-1] / TRAINED), **progress["average"]}
-
-
 def _compare(state: Path, begun: Mapping[str, Any]) -> None:
     try:
         before = json.loads((state / BEGUN).read_text(encoding="utf-8"))

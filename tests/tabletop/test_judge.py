@@ -58,3 +58,22 @@ def test_a_mirror_swaps_two_solids_and_leaves_one_alone():
     none = len(judge.SHAPES)
     labels = np.array([[0, 1, 2, 3, 4], [0, 1, 2, none, 7], [-1] * 5])
     assert judge.mirror_labels(labels).tolist() == [[3, 4, 2, 0, 1], [0, 1, 2, none, 7], [-1] * 5]
+
+
+def test_moved_pictures_keep_what_they_show_and_go_to_every_side():
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (60, 64, 64, 3), np.uint8)
+    moved = judge._moved(pictures, rng)
+    far = judge.SHIFT
+    inside, steps = np.s_[far:-far], range(-far, far + 1)
+    found = [
+        [
+            (y, x)
+            for y in steps
+            for x in steps
+            if (np.roll(p, (y, x), (0, 1))[inside, inside] == m[inside, inside]).all()
+        ]
+        for p, m in zip(pictures, moved, strict=True)
+    ]
+    assert all(len(places) == 1 for places in found)
+    assert {y for ((y, _),) in found} == {x for ((_, x),) in found} == set(steps)
