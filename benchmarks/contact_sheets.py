@@ -23,8 +23,8 @@ from contracts.records import CATEGORIES, Category, Image, Run
 from controller.regeneration import Case, regenerate
 from memory_bank import open_memory_bank
 from tabletop import captions
-from tabletop.flaws import render_pair
-from tabletop.scenes import SEED_RANGES, solid_count
+from tabletop.flaws import pair_of
+from tabletop.scenes import SEED_RANGES
 
 Font: TypeAlias = ImageFont.ImageFont | ImageFont.FreeTypeFont
 CELL, LABEL = 128, 150
@@ -75,7 +75,7 @@ def main() -> None:
 def world() -> PILImage.Image:
     """Renders, the same with a flaw, and where it is."""
     first = SEED_RANGES["test"][0] + 100
-    pairs = [render_pair(seed, objects=solid_count(seed)) for seed in range(first, first + 10)]
+    pairs = [pair_of(seed) for seed in range(first, first + 10)]
     marked = [overlay(p.flawed, np.any([f.mask for f in p.findings], axis=0)) for p in pairs]
     rows = {"clean": [p.clean for p in pairs], "flawed": [p.flawed for p in pairs], "truth": marked}
     return sheet(rows, [captions.scene_caption(pair.scene) for pair in pairs])
@@ -112,7 +112,7 @@ def repairs(count: int) -> PILImage.Image:
 
     first = SEED_RANGES["test"][0] + 120
     seeds = range(first, first + count)
-    pairs = {seed: render_pair(seed, objects=solid_count(seed)) for seed in seeds}
+    pairs = {seed: pair_of(seed) for seed in seeds}
     made = make_world("tabletop", prompts=True)
     cases = [
         InpaintingCase(f"sheet-{seed}", pair.flawed, prompt_of(pair), seed) for seed, pair in pairs.items()

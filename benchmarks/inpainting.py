@@ -58,8 +58,8 @@ from flows.assemble import inpainting_tools
 from flows.profiles.loading import load_profile
 from memory_bank import open_memory_bank
 from tabletop import captions, judge
-from tabletop.flaws import Pair, render_pair
-from tabletop.scenes import SEED_RANGES, solid_count
+from tabletop.flaws import Pair, pair_of
+from tabletop.scenes import SEED_RANGES
 
 BLOCK = 20
 """Pairs that are repaired together: enough to fill the painter's batches, few enough to see it move on."""
@@ -320,7 +320,7 @@ def measure(
     seconds = dict.fromkeys(names, 0.0)
     for start in range(0, len(seeds), BLOCK):
         block = seeds[start : start + BLOCK]
-        pairs = {seed: render_pair(seed, objects=solid_count(seed)) for seed in block}
+        pairs = {seed: pair_of(seed) for seed in block}
         for name in names:
             begun = time.perf_counter()
             outcomes[name] += repair(name, world, pairs, bank)

@@ -26,8 +26,8 @@ from controller.generators.diffusers_inpainting import DiffusersInpainter
 from controller.scorers.clip import load_clip
 from defender.legion_defender import LegionDefender
 from tabletop import autoencoder, captions, geometry, inpainter, judge
-from tabletop.flaws import Pair, render_pair
-from tabletop.scenes import SEED_RANGES, solid_count
+from tabletop.flaws import Pair, pair_of
+from tabletop.scenes import SEED_RANGES
 
 COLUMNS = 8
 CHOSEN_FROM = 64
@@ -173,7 +173,7 @@ def geometry_sheet() -> PILImage.Image:
 def scenes(count: int) -> list[Pair]:
     """The first of the validation split."""
     first = SEED_RANGES["validation"][0]
-    return [render_pair(seed, objects=solid_count(seed)) for seed in range(first, first + count)]
+    return [pair_of(seed) for seed in range(first, first + count)]
 
 
 def best_first(scorer: Scorer, pictures: Sequence[Image], prompt: str) -> list[Image]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import time
 
-from tabletop.flaws import render_pair
-from tabletop.scenes import SEED_RANGES, solid_count
+from tabletop.flaws import pair_of
+from tabletop.scenes import SEED_RANGES
 
 
 def main() -> None:
@@ -19,10 +19,10 @@ def main() -> None:
     first = SEED_RANGES["test"][0]
     print("| size | pairs/s per core |\n| --- | --- |")
     for size in (64, 128):
-        render_pair(first, size)
+        pair_of(first, size)
         start = time.process_time()
         for seed in range(first, first + args.pairs):
-            render_pair(seed, size, objects=solid_count(seed))
+            pair_of(seed, size)
         print(f"| {size} px | {args.pairs / (time.process_time() - start):.1f} |")
 
 

@@ -56,7 +56,10 @@ def artifact(run_id: str, kind: str, path: Path) -> Artifact:
 def keep(session: Session, files: Sequence[Artifact]) -> None:
     """One row for each file of a run; one that was written again takes the place of what was there. Raises
     RunNotFound."""
-    for run_id in dict.fromkeys(file.run_id for file in files):
+    by_run: dict[str, list[Artifact]] = {}
+    for file in files:
+        by_run.setdefault(file.run_id, []).append(file)
+    for run_id, own in by_run.items():
         run = session.scalar(select(RunRow).where(RunRow.run_id == run_id).with_for_update())
         if run is None:
             raise not_found(run_id)
@@ -64,9 +67,7 @@ def keep(session: Session, files: Sequence[Artifact]) -> None:
             (row.machine, row.place): row
             for row in session.scalars(select(ArtifactRow).where(ArtifactRow.run_pk == run.id))
         }
-        for file in files:
-            if file.run_id != run_id:
-                continue
+        for file in own:
             row = known.get((file.machine, file.place))
             if row is None:
                 row = ArtifactRow(run_pk=run.id, machine=file.machine, place=check_text(file.place, "path"))

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from contracts.errors import InvalidInput
 from contracts.records import CATEGORIES, Finding, Image
-from tabletop.flaws import Pair, render_pair
-from tabletop.scenes import SEED_RANGES, Scene, Solid, solid_count
+from tabletop.flaws import Pair, pair_of
+from tabletop.scenes import SEED_RANGES, Scene, Solid
 
 SHARD = 500
 WORLD = 3
@@ -139,7 +139,7 @@ def _existing_shards(folder: Path, split: str, size: int) -> Iterator[Path]:
 def _make_shard(job: tuple[str, int, Path, int]) -> None:
     split, index, folder, size = job
     first = SEED_RANGES[split][0] + index * SHARD
-    made = [render_pair(seed, size, objects=solid_count(seed)) for seed in range(first, first + SHARD)]
+    made = [pair_of(seed, size) for seed in range(first, first + SHARD)]
     path = _shard_path(folder, split, size, index)
     partial = path.with_suffix(f".{os.getpid()}.tmp.npz")
     np.savez(

@@ -20,7 +20,7 @@ from contracts.records import CATEGORIES, Category, Finding, Image, Mask
 from tabletop import shapes
 from tabletop.explanations import Look, explain
 from tabletop.render import Rendering, ShadowMode, render, solid_mask
-from tabletop.scenes import Scene, Shape, Solid, sample_scene
+from tabletop.scenes import Scene, Shape, Solid, sample_scene, solid_count
 
 PHYSICS = ("missing shadow", "wrong-side shadow", "detached shadow", "floating")
 STRUCTURE = ("dent", "bend", "melt", "twist", "squeeze", "lumps", "missing part", "duplicated part")
@@ -89,6 +89,12 @@ def render_pair(seed: int, size: int = 64, *, objects: int = 1, flaw_probability
         return pair
     # Rare: every drawing was too subtle. Noise on the object is always seen.
     return _flawed_pair(scene, clean, ["distortion"], np.random.default_rng([seed, 4]), size, bold=True)
+
+
+def pair_of(seed: int, size: int = 64) -> Pair:
+    """The pair that a seed stands for in the data sets and wherever they are measured on, of one solid or
+    two."""
+    return render_pair(seed, size, objects=solid_count(seed))
 
 
 def _flawed_pair(

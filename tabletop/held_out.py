@@ -17,8 +17,8 @@ from contracts.errors import CheckpointError, InvalidInput
 from contracts.records import GenerationRequest, Image
 from defender.datasets import Sample
 from tabletop import captions
-from tabletop.flaws import Pair, render_pair
-from tabletop.scenes import SEED_RANGES, solid_count
+from tabletop.flaws import Pair, pair_of
+from tabletop.scenes import SEED_RANGES
 
 GENERATOR = Path(__file__).parent / "weights" / "generator"
 RENDERED, DECODED = "rendered", "after the autoencoder"
@@ -114,7 +114,7 @@ def _first_seed(split: str, scenes: int) -> int:
 
 @lru_cache(maxsize=_KEPT)
 def _pair(seed: int) -> Pair:
-    return render_pair(seed, objects=solid_count(seed))
+    return pair_of(seed)
 
 
 def _picture(seed: int, flawed: bool, decoded: bool) -> Image:

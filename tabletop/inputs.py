@@ -14,7 +14,7 @@ from contracts.errors import CheckpointError
 from contracts.records import Category
 from controller.checkpoints import weights_digest
 from tabletop import data
-from tabletop.flaws import Pair, render_pair
+from tabletop.flaws import Pair, pair_of
 from tabletop.scenes import SEED_RANGES, Scene, sample_scene, solid_count
 
 if TYPE_CHECKING:
@@ -88,11 +88,7 @@ def geometry_pairs(part: range) -> list[Pair]:
     """Pairs of the geometry check, with the outlines of their solids; rendered anew each time."""
     first = SEED_RANGES["geometry"][0]
     with ProcessPoolExecutor() as pool:
-        return list(pool.map(_pair, range(first + part.start, first + part.stop), chunksize=25))
-
-
-def _pair(seed: int) -> Pair:
-    return render_pair(seed, objects=solid_count(seed))
+        return list(pool.map(pair_of, range(first + part.start, first + part.stop), chunksize=25))
 
 
 def paintings(args: argparse.Namespace) -> tuple[PaintedSamples, PaintedSamples]:

@@ -91,10 +91,11 @@ class Reporter:
 def told(line: Line) -> str:
     """A line in words."""
     validation = line.get("validation")
+    numbers = line if validation is None else validation
+    said = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in numbers.items())
     if validation is None:
-        return " " + ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in line.items())
-    numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in validation.items())
-    return f" held-out samples: {numbers}{', the best so far' if line['best'] else ''}"
+        return f" {said}"
+    return f" held-out samples: {said}{', the best so far' if line['best'] else ''}"
 
 
 def _flat(line: Line) -> dict[str, float]:

@@ -24,7 +24,7 @@ from flows.benchmark.results import ArmSaid
 from flows.benchmark.running import Part, Plan, RunShares
 from flows.jobs.approval import Audience
 from flows.regeneration import RETRY_DELAYS, current_audience, in_front_of, worth_a_retry
-from flows.serving.board import Page, board_here
+from flows.serving.board import Page, board_here, show_progress
 from flows.terminal.wording import count
 
 
@@ -165,8 +165,7 @@ class _Pages:
         self._board.close()
 
     def _move(self, share: float) -> None:
-        page = Page("progress", 100.0 * share, f"benchmark · {self._subject}")
-        self._board.put("the progress", lambda: [page])
+        show_progress(self._board, share, f"benchmark · {self._subject}")
 
 
 def _pages_of(done: Reported) -> list[Page]:

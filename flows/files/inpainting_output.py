@@ -14,10 +14,10 @@ from PIL import Image as Pillow
 from contracts.records import Candidate, Finding, Image, LeftOut, RegionPlan, Round, Run
 from controller.compositing import SourceMap
 from controller.inpainting import Preview, source_map
-from flows.files.output import ImageLoader, cost_values, review_values, score_table, write_findings
+from flows.files.output import ImageLoader, review_values, score_table, write_findings, write_record
 from flows.files.picture_files import PictureFile, what_is_lost, write_layer, write_mask, write_result
 from flows.files.pictures import marked, mask_overlay, shown, shown_size
-from flows.files.provenance import notes, short_form, write_chain, write_picture
+from flows.files.provenance import notes, short_form, write_picture
 from memory_bank import SqlMemoryBank
 from memory_bank.store import pixel_digest
 
@@ -35,7 +35,7 @@ def write_repair(
     result = source.image if run.result is None else bank.image(run.result)
     support = np.zeros(shape, dtype=bool) if run.support is None else run.support
     output = write_result(source, result, folder / f"{stem}-repaired", form, _notes(run, source))
-    record = write_chain(run, bank, folder / f"{stem}-run.json")
+    kept = write_record(run, bank, folder / f"{stem}-run.json")
     support_path = write_mask(source, support, folder / f"{stem}-support.png")
     sources = source_map(run, shape)
     steps = folder / f"{stem}-steps"
@@ -50,8 +50,7 @@ def write_repair(
         "rounds": [
             _write_round(run, item, bank.image, steps) for item in run.rounds if item.image is not None
         ],
-        "record": str(record),
-        "costs": cost_values(run, bank),
+        **kept,
     }
 
 

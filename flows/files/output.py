@@ -55,7 +55,7 @@ def write_run(run: Run, bank: SqlMemoryBank, folder: Path) -> dict[str, Any]:
     `report` left out. Each picture's file says where it comes from."""
     folder.mkdir(parents=True, exist_ok=True)
     rounds = [_write_round(run, item, bank.image, folder) for item in run.rounds if item.image is not None]
-    record = write_chain(run, bank, folder / "run.json")
+    kept = write_record(run, bank, folder / "run.json")
     best = run.best
     return {
         "run_id": run.run_id,
@@ -64,14 +64,15 @@ def write_run(run: Run, bank: SqlMemoryBank, folder: Path) -> dict[str, Any]:
         "best": None
         if best is None
         else {"round": best.index, "image": str(folder / f"round-{best.index}.png")},
-        "record": str(record),
-        "costs": cost_values(run, bank),
+        **kept,
     }
 
 
-def cost_values(run: Run, bank: SqlMemoryBank) -> list[dict[str, Any]]:
-    """What each model took for the run."""
-    return [asdict(cost) for cost in costs(bank.calls(run.run_id))]
+def write_record(run: Run, bank: SqlMemoryBank, path: Path) -> dict[str, Any]:
+    """Write the whole record of a run; where it lies and what each model took, for the JSON."""
+    calls = bank.calls(run.run_id)
+    record = write_chain(run, bank, calls, path)
+    return {"record": str(record), "costs": [asdict(cost) for cost in costs(calls)]}
 
 
 def write_diagnosis(image: Image, diagnosis: Diagnosis, folder: Path, stem: str) -> dict[str, Any]:

@@ -112,13 +112,13 @@ def export(run: Run, bank: SqlMemoryBank, folder: Path) -> list[Path]:
     for name, mask in _masks(run):
         files.append(folder / f"{name}.png")
         Pillow.fromarray(mask).save(files[-1])
-    return [*files, write_chain(run, bank, folder / "run.json")]
+    return [*files, write_chain(run, bank, bank.calls(run.run_id), folder / "run.json")]
 
 
-def write_chain(run: Run, bank: SqlMemoryBank, path: Path) -> Path:
-    """The whole record of a run, its masks read, as JSON."""
+def write_chain(run: Run, bank: SqlMemoryBank, calls: Sequence[KeptCall], path: Path) -> Path:
+    """The whole record of a run, its masks read, with what all its model calls took, as JSON."""
     name = run.run_id
-    record = chain(run, bank.job(name), bank.recollections(name), bank.calls(name))
+    record = chain(run, bank.job(name), bank.recollections(name), calls)
     path.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return path
 

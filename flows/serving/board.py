@@ -19,7 +19,9 @@ from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.context import FlowRunContext, SyncClientContext
+from prefect.context import SyncClientContext
+
+from flows.serving.cancelling import flow_run_here
 
 Kind = Literal["markdown", "table", "progress"]
 END_SECONDS = 60.0
@@ -153,9 +155,14 @@ class Board:
 def board_here(**labels: str) -> Board:
     """The board of the flow run that runs here, which is tagged `legion` and with the labels, as in
     `kind:benchmark`, besides what it was tagged with before."""
-    context = FlowRunContext.get()
-    flow_run = None if context is None else context.flow_run
+    flow_run = flow_run_here()
     board = Board(None if flow_run is None else flow_run.id, get_run_logger())
     given = () if flow_run is None else flow_run.tags
     board.tag(sorted({*given, "legion", *(f"{name}:{value}" for name, value in labels.items())}))
     return board
+
+
+def show_progress(board: Board, share: float, title: str) -> None:
+    """Move a run's bar to a share, 0..1, in place of where it was to be moved."""
+    page = Page("progress", 100.0 * share, title)
+    board.put("the progress", lambda: [page])

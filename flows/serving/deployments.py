@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image as Pillow
 from prefect import flow, get_run_logger
-from prefect.context import FlowRunContext
+from prefect.client.schemas.objects import FlowRun
 
 from contracts.errors import InvalidInput, LegionError, RunNotFound
 from flows.inpainting import run_inpainting
@@ -21,6 +21,7 @@ from flows.jobs.inpainting import InpaintingJob, readable
 from flows.profiles.loading import changed_generator, load_profile
 from flows.regeneration import run_regeneration
 from flows.serving.board import board_here
+from flows.serving.cancelling import flow_run_here
 from flows.serving.parameters import (
     BenchmarkForm,
     EvaluationForm,
@@ -196,11 +197,11 @@ def _report_name(kind: str) -> str:
     return f"{kind}-{_this_run().id.hex[-8:]}"
 
 
-def _this_run() -> Any:
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
+def _this_run() -> FlowRun:
+    run = flow_run_here()
+    if run is None:
         raise LegionError("this is a flow: start it from its form")
-    return context.flow_run
+    return run
 
 
 FLOWS = (regenerate, inpaint, benchmark, evaluate, train)

@@ -21,7 +21,7 @@ from typing import Any, cast
 from prefect import get_run_logger
 
 from contracts.errors import LegionError
-from flows.serving.board import Board, Page
+from flows.serving.board import Board, Page, show_progress
 from flows.serving.showing import image_url
 
 ENDING_SECONDS = 10.0
@@ -36,17 +36,14 @@ def run_command(words: Sequence[str], board: Board) -> dict[str, Any]:
     log.info("legion %s", " ".join(words))
     name = " ".join(words[:2])
 
-    def move(share: float) -> None:
-        board.put("the progress", lambda: [Page("progress", 100.0 * share, name)])
-
     def hear(line: str) -> None:
         if share := PROGRESS.search(line):
-            move(int(share[1]) / max(1, int(share[2])))
+            show_progress(board, int(share[1]) / max(1, int(share[2])), name)
         log.info(line)
 
-    move(0.0)
+    show_progress(board, 0.0, name)
     printed = relay([sys.executable, "-m", "flows.cli", *words, "--json"], hear)
-    move(1.0)
+    show_progress(board, 1.0, name)
     return cast(dict[str, Any], json.loads(printed))
 
 

@@ -18,7 +18,7 @@ from contracts.protocols import MemoryBank
 from contracts.records import Run
 from controller.steps import Event, RoundFinished, RunFinished, StepFinished, StepStarted
 from flows.pages.gallery import Links, artifact_key, gallery, score_rows
-from flows.serving.board import Page, board_here
+from flows.serving.board import Page, board_here, show_progress
 from flows.serving.places import image_url_given
 from flows.terminal.wording import clipped, count, reason_words, title_of, verdict_words
 
@@ -144,8 +144,7 @@ class Showing:
         self._board.put(name, lambda: pages_of(run or bank.load(run_id), bank, self._links))
 
     def _move(self, share: float) -> None:
-        page = Page("progress", 100.0 * share, f"{self._kind} · {self._subject}")
-        self._board.put("the progress", lambda: [page])
+        show_progress(self._board, share, f"{self._kind} · {self._subject}")
 
     def _step_finished(self, event: StepFinished) -> None:
         self._move(self._share(event, self._rounds))
