@@ -17,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from contracts.intervals import Interval
 from defender import checkpoint
 from defender.answers import CLEAN_ANSWER, OPENING
 from defender.config import LegionConfig
 from defender.datasets import Chained, Collator, Sample, Samples
-from defender.evaluation import calibrate, evaluate
+from defender.evaluation import calibrate, measured
 from defender.legion_defender import LegionDefender
 from defender.model import Legion
 from defender.text import Dialog, Tokenizer, render_prompt, train_tokenizer
@@ -224,7 +225,7 @@ def _seen(samples: Samples) -> Samples:
 
 def calibrate_and_measure(
     out: Path, validation: PairSet, decoded: Pictures | None = None
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Interval]]:
     """Choose the thresholds on the first half of held-out pairs, measure on the second, by kind of picture.
 
     Where pictures after the autoencoder are given, the thresholds are chosen on those: they are what the
@@ -241,7 +242,8 @@ def calibrate_and_measure(
     figures = {}
     for name, pictures in sources.items():
         rest = part(validation, half, len(validation), pictures)
-        figures[name] = evaluate(defender, TabletopSamples(rest, real=name == "rendered"))
+        found = measured(defender, TabletopSamples(rest, real=name == "rendered"))
+        figures[name] = {figure.name: figure.interval for figure in found}
     return figures
 
 

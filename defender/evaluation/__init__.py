@@ -18,14 +18,9 @@ from defender.checkpoint import Thresholds
 from defender.datasets import Samples
 from defender.evaluation import detection, localization
 from defender.evaluation.calibration import FALSE_ALARMS, NOTHING, gather, thresholds_from
-from defender.evaluation.figures import Figure, Row, means
+from defender.evaluation.figures import Figure, Row
 from defender.evaluation.pictures import Picture, Source, batches, diagnosed
 from defender.legion_defender import LegionDefender
-
-
-def evaluate(defender: Defender, samples: Samples) -> dict[str, float]:
-    """The means of `measured` figures by their names, of samples that are not divided into groups."""
-    return dict(means(measured(defender, samples)))
 
 
 def measured(defender: Defender, samples: Samples) -> list[Figure]:

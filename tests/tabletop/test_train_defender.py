@@ -74,7 +74,7 @@ def test_whole_recipe_and_its_resume(pairs, tmp_path):
 
     figures = train_defender.calibrate_and_measure(out, pairs, (pairs.clean, pairs.flawed))
     assert set(figures) == {"rendered", "after the autoencoder"}
-    assert all(0 <= value <= 1 for values in figures.values() for value in values.values())
+    assert all(0 <= v.low <= v.mean <= v.high <= 1 for values in figures.values() for v in values.values())
     defender = LegionDefender.load(out)
     assert defender.model.config.has_detection
     assert defender.thresholds == checkpoint.load(out).thresholds != checkpoint.Thresholds()

@@ -6,7 +6,7 @@ import pytest
 from contracts.records import Diagnosis, Finding
 from defender.answers import UNNAMED
 from defender.datasets import Sample
-from defender.evaluation import evaluate, localization, metrics
+from defender.evaluation import localization, measured, metrics
 from defender.evaluation.figures import means
 from defender.evaluation.pictures import Picture
 
@@ -149,7 +149,7 @@ def test_numbers_alone_for_a_small_set():
         sample(real=True, brightness=2),
         sample(finding(mask(7)), finding(mask(8)), brightness=3),
     ]
-    figures = evaluate(Scripted(answers), samples)
+    figures = means(measured(Scripted(answers), samples))
     assert figures["F1"] == pytest.approx((2 / 3 + 0) / 2)
     assert figures["F1 per artifact"] == pytest.approx((2 / 3 + 0 + 0) / 3)
     assert figures["pictures with a finding"] == 0.5 and figures["false alarms"] == 0.5
