@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -60,11 +61,11 @@ def clip_sheet() -> PILImage.Image:
     return sheet({name: [c[place] for c in columns] for name, place in places.items()}, prompts)
 
 
-def scorer_sheet() -> PILImage.Image:
-    """For each prompt the paintings of it that the preference scorer likes most and least."""
+def scorer_sheet(name: str) -> PILImage.Image:
+    """For each prompt the paintings of it that a preference scorer likes most and least."""
     pairs = scenes(COLUMNS)
     prompts = [captions.scene_caption(pair.scene) for pair in pairs]
-    scorer, generator = load_clip(WEIGHTS / "scorer", "preference"), bundled_tools().generator
+    scorer, generator = load_clip(WEIGHTS / name, name), bundled_tools().generator
     ranks: list[list[Image]] = []
     for number, prompt in enumerate(prompts):
         seeds = [derive_seed(SEED + number, draw) for draw in range(CHOSEN_FROM // COLUMNS)]
@@ -195,7 +196,8 @@ def marked(pictures: list[Image], diagnoses: list[Diagnosis]) -> list[NDArray[np
 
 SHEETS: dict[str, Callable[[], PILImage.Image]] = {
     "clip": clip_sheet,
-    "scorer": scorer_sheet,
+    "scorer": partial(scorer_sheet, "scorer"),
+    "reporter": partial(scorer_sheet, "reporter"),
     "autoencoder": autoencoder_sheet,
     "generator": generator_sheet,
     "inpainter": inpainter_sheet,

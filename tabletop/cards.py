@@ -18,6 +18,7 @@ Figures: TypeAlias = Mapping[str, Interval | float]
 _PURPOSE = {
     "clip": "Tiny CLIP of the tabletop world: the generator's text encoder, the defender's vision tower.",
     "scorer": "Preference scorer: the tiny CLIP fine-tuned on clean/flawed and match/mismatch pairs.",
+    "reporter": "Reporting scorer: a second tiny CLIP of other scenes, then taught preferences as the first.",
     "generator": "Stable-Diffusion-layout text-to-image model of the tabletop world at 64 x 64 pixels.",
     "inpainter": "Stable-Diffusion-layout inpainting model of the tabletop world, nine input channels.",
     "geometry": "Geometry check: finds solids that no clean render of their shape resembles.",

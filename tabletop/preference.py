@@ -1,13 +1,17 @@
-"""The preference scorer: the tiny CLIP fine-tuned to prefer what a person would.
+"""The preference scorers: a tiny CLIP fine-tuned to prefer what a person would.
 
 Pairs as in HPSv2 (arXiv 2306.09341): two pictures for one caption, one preferred; the Bradley-Terry loss on
 the difference of their cosine scores. Clean is preferred over flawed for the same scene, one flaw over two,
 and for a picture its own caption over one that names another thing. Half of what it sees went through the
 generator's autoencoder, because that is how pictures will reach it.
+
+There are two, as a benchmark needs: one that selects, and one that reports what selecting was worth. The
+second begins from a CLIP of its own, trained from nothing on pictures that only the judge has seen.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +20,7 @@ from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTokenizer
 
 from contracts.intervals import Interval, bootstrap
-from tabletop import captions
+from tabletop import captions, clip
 from tabletop.clip import (
     encode_texts,
     image_features,
@@ -30,6 +34,10 @@ from tabletop.trainer import Metrics, Outcome, Schedule, train
 SCHEDULE = Schedule(steps=400, learning_rate=4e-4, seed=41, warmup=40, weight_decay=0.05, ema_decay=0.99)
 BATCH = 48
 PAIRS = 16_000
+REPORTER_CLIP = replace(clip.SCHEDULE, seed=12)
+REPORTER = replace(SCHEDULE, seed=42)
+REPORTER_PAIRS = 24_000
+"""All that the judge has, so that what was rendered and decoded for it serves again."""
 SCALE = 30.0
 """Cosine differences times this are log-odds of preference."""
 
@@ -42,7 +50,7 @@ def train_scorer(
     folder: Path,
     schedule: Schedule = SCHEDULE,
 ) -> tuple[CLIPModel, Outcome]:
-    """Fine-tune a copy of the tiny CLIP; `reconstructed` holds (clean, flawed) after the autoencoder."""
+    """Fine-tune a tiny CLIP in place; `reconstructed` holds (clean, flawed) after the autoencoder."""
     model.logit_scale.requires_grad_(False)
     scenes = data.scenes
 

@@ -12,12 +12,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from contracts.intervals import Interval
 from tabletop import cards, data, inputs
 from tabletop.scenes import SEED_RANGES
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel, CLIPTokenizer
 
 BUILD = Path("build/tabletop")
 WEIGHTS = Path(__file__).parent / "weights"
@@ -78,31 +82,61 @@ def train_geometry(args: argparse.Namespace) -> None:
 
 def train_scorer(args: argparse.Namespace) -> None:
     """The preference scorer, from the tiny CLIP."""
-    from tabletop import clip, preference
+    from tabletop import preference
 
     schedule = replace(preference.SCHEDULE, max_seconds=args.max_seconds)
     model, tokenizer = inputs.bundled_clip(args)
     pairs = data.load("train", preference.PAIRS, args.data)
+    decoded = inputs.reconstructed(args, "train", preference.PAIRS)
     model, outcome = preference.train_scorer(
-        model,
-        tokenizer,
-        pairs,
-        inputs.reconstructed(args, "train", preference.PAIRS),
-        args.build / "scorer",
-        schedule,
+        model, tokenizer, pairs, decoded, args.build / "scorer", schedule
     )
     if outcome.finished:
-        clip.save(model, tokenizer, args.weights / "scorer")
-        held_out = data.load("validation", 1_000, args.data)
-        figures = {
-            f"{k} ({how})": v
-            for how, pictures in (
-                ("rendered", (held_out.clean, held_out.flawed)),
-                ("after the autoencoder", inputs.reconstructed(args, "validation", 1_000)),
-            )
-            for k, v in preference.evaluate(model, tokenizer, held_out, pictures).items()
-        }
-        _card(args, "scorer", {"scorer": schedule}, "train", preference.PAIRS, figures)
+        _finish_scorer(args, "scorer", model, tokenizer, {"scorer": schedule}, "train", preference.PAIRS)
+
+
+def train_reporter(args: argparse.Namespace) -> None:
+    """A second preference scorer; shares neither first weights nor scenes with the one that selects."""
+    from tabletop import clip, preference
+
+    from_nothing = replace(preference.REPORTER_CLIP, max_seconds=args.max_seconds)
+    schedule = replace(preference.REPORTER, max_seconds=args.max_seconds)
+    pairs = data.load("judge", preference.REPORTER_PAIRS, args.data)
+    decoded = inputs.reconstructed(args, "judge", preference.REPORTER_PAIRS)
+    folder = args.build / "reporter"
+    model, tokenizer, outcome = clip.train_clip(pairs, decoded, folder, from_nothing)
+    if not outcome.finished:
+        return
+    model, outcome = preference.train_scorer(model, tokenizer, pairs, decoded, folder, schedule)
+    if outcome.finished:
+        schedules = {"clip": from_nothing, "scorer": schedule}
+        _finish_scorer(args, "reporter", model, tokenizer, schedules, "judge", preference.REPORTER_PAIRS)
+
+
+def _finish_scorer(
+    args: argparse.Namespace,
+    name: str,
+    model: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    schedules: Mapping[str, object],
+    split: str,
+    trained_on: int,
+) -> None:
+    """Write a preference scorer and its card."""
+    from tabletop import clip, preference
+
+    clip.save(model, tokenizer, args.weights / name)
+    held_out = data.load("validation", 1_000, args.data)
+    seen = {
+        "rendered": (held_out.clean, held_out.flawed),
+        "after the autoencoder": inputs.reconstructed(args, "validation", 1_000),
+    }
+    figures = {
+        f"{figure} ({how})": value
+        for how, pictures in seen.items()
+        for figure, value in preference.evaluate(model, tokenizer, held_out, pictures).items()
+    }
+    _card(args, name, schedules, split, trained_on, figures)
 
 
 def train_judge(args: argparse.Namespace) -> None:
@@ -231,6 +265,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "autoencoder": train_autoencoder,
     "clip": train_clip,
     "scorer": train_scorer,
+    "reporter": train_reporter,
     "geometry": train_geometry,
     "generator": train_generator,
     "inpainter": train_inpainter,

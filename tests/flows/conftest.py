@@ -25,7 +25,7 @@ def tools() -> RegenerationTools:
         generator=generator,
         defender=ScriptedDefender(generator),
         selection_scorer=ScriptedScorer(generator),
-        reporting_scorers=(ScriptedScorer(generator, "clip"),),
+        reporting_scorers=(ScriptedScorer(generator, "reporter"),),
         modifier=ScriptedModifier(),
     )
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow  # importing the concrete classes imports torch an
 @pytest.fixture
 def profile_file(tmp_path) -> Path:
     text = (BUNDLED / "tabletop.toml").read_text(encoding="utf-8")
-    for part in ("generator", "defender", "scorer", "clip"):
+    for part in ("generator", "defender", "scorer", "reporter"):
         (tmp_path / "tabletop" / "weights" / part).mkdir(parents=True)
     path = tmp_path / "mine.toml"
     path.write_text(text)
@@ -76,10 +76,10 @@ def test_every_part_reaches_its_loader_once(assemble, profile_file, monkeypatch)
     assert loaded == [
         ("generator", section.path, options),
         ("preference", "clip", profile.selection_scorer.path, scoring),
-        ("clip", "clip", profile.reporting_scorers[0].path, scoring),
+        ("reporter", "clip", profile.reporting_scorers[0].path, scoring),
         ("defender", profile.defender.path, profile.device),
     ]
-    assert [scorer.name for scorer in tools.scorers] == ["preference", "clip"]
+    assert [scorer.name for scorer in tools.scorers] == ["preference", "reporter"]
     assert tools.modifier.lexicon.name == profile.modifier.lexicon and tools.modifier.fits("short")
     assert not tools.modifier.fits("x" * 20)
     assert dataclasses.is_dataclass(tools)

@@ -104,13 +104,13 @@ def test_a_replay_is_identical_and_leaves_no_trace(kept, scripted, capsys) -> No
 
 
 def test_a_replay_says_which_step_differs(kept, scripted, capsys, monkeypatch) -> None:
-    (clip,) = scripted.reporting_scorers
-    score = clip.score
+    (reporter,) = scripted.reporting_scorers
+    score = reporter.score
     monkeypatch.setattr(
-        clip, "score", lambda *given: [Score(s.name, s.version, s.value + 1) for s in score(*given)]
+        reporter, "score", lambda *given: [Score(s.name, s.version, s.value + 1) for s in score(*given)]
     )
     line = said(capsys, "replay", "kept", code=1)
-    assert "otherwise, first in round 1 score clip value: 0." in line.splitlines()[-1]
+    assert "otherwise, first in round 1 score reporter value: 0." in line.splitlines()[-1]
     assert f"{len(open_memory_bank().load('kept').rounds)} of " in line.splitlines()[-1]
 
 
@@ -220,14 +220,14 @@ def test_what_models_took_is_shown_wherever_a_run_is(paid, capsys, tmp_path) -> 
         "scripted generator",
         "scripted defender",
         "preference",
-        "clip",
+        "reporter",
         "scripted modifier",
     ]
     wrote = by_model["scripted modifier"]
     assert (wrote["part"], wrote["calls"], wrote["input_tokens"], wrote["output_tokens"], wrote["usd"]) == (
         "modifier", 4, 2_400, 180, 0.001,
     )  # fmt: skip
-    assert [by_model[name]["calls"] for name in ("scripted generator", "clip")] == [3, 3]
+    assert [by_model[name]["calls"] for name in ("scripted generator", "reporter")] == [3, 3]
     saw = by_model["scripted defender"]
     assert (saw["calls"], saw["input_tokens"], saw["output_tokens"]) == (3, 3_000, 150)
     (row,) = json.loads(said(capsys, "runs", "--json"))["runs"]

@@ -40,7 +40,7 @@ def test_regenerate_prints_the_one_object_of_its_contract(scripted, capsys) -> N
         "revision", "review", "seconds",
     }  # fmt: skip
     assert set(first["findings"][0]) == {"box", "mask", "phrase", "explanation", "category", "confidence"}
-    assert set(first["scores"]) == {"preference", "clip"}
+    assert set(first["scores"]) == {"preference", "reporter"}
     assert first["accepted"] is True and first["seconds"] >= 0 and first["review"] is None
     assert set(first["revision"]) == {"prompt", "addressed", "reason", "usage", "answers"}
     assert first["revision"]["prompt"] == run["rounds"][1]["prompt"]

@@ -110,7 +110,7 @@ def test_a_pipeline_is_here_when_all_that_is_loaded_of_it_is(tmp_path):
 
 def test_an_empty_or_half_filled_folder_is_not_here(capsys, tmp_path):
     path = tmp_path / "mine.toml"
-    places = {name: tmp_path / name for name in ("generator", "inpainter", "defender", "scorer", "clip")}
+    places = {name: tmp_path / name for name in ("generator", "inpainter", "defender", "scorer", "reporter")}
     text = TEXT
     for name, place in places.items():
         place.mkdir()
@@ -126,15 +126,16 @@ def test_an_empty_or_half_filled_folder_is_not_here(capsys, tmp_path):
         "generator": "model_index.json is missing or damaged",
         "defender": "config.json is missing",
         "scorer preference": "config.json is missing",
-        "scorer clip": "config.json is missing",
+        "scorer reporter": "config.json is missing",
     }
     (places["defender"] / "config.json").write_text("{}")
     safetensors(places["defender"] / "model.safetensors")
     pipeline(places["generator"])
     for name in ("config.json", "preprocessor_config.json", "vocab.json", "model.bin"):
         (places["scorer"] / name).write_text("{}")
-        (places["clip"] / name).write_text("")
-    assert lacks() == {"defender": "tokenizer.model is missing", "scorer clip": "config.json is cut short"}
+        (places["reporter"] / name).write_text("")
+    cut = "config.json is cut short"
+    assert lacks() == {"defender": "tokenizer.model is missing", "scorer reporter": cut}
     assert main(["doctor", "--profile", str(path)]) == 0
     assert f"defender: {places['defender']}: missing: tokenizer.model is missing" in capsys.readouterr().out
 

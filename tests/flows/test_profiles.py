@@ -92,7 +92,7 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     [
         ("steps = ", "step = ", "unknown key 'generator.step': did you mean 'steps'"),
         ("max_enlargement = ", "max_enlargment = ", "'inpainting.regions.max_enlargment': did you mean"),
-        ('name = "clip"', 'nane = "clip"', "'reporting_scorers.0.nane': did you mean 'name'"),
+        ('name = "reporter"', 'nane = "reporter"', "'reporting_scorers.0.nane': did you mean 'name'"),
         ("[loop]", "[lop]", "unknown key 'lop': did you mean 'loop'"),
         ('device = "cpu"', 'devise = "cpu"', "unknown key 'devise'"),
         ('device = "cpu"', 'name = "x"', "'name' is not a setting"),

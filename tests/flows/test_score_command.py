@@ -62,22 +62,22 @@ def test_json_has_a_score_of_every_scorer_for_every_picture(made, files, capsys)
     said = json.loads(out)
     assert [item["image"] for item in said["images"]] == files
     assert {item["prompt"] for item in said["images"]} == {"a red cone"}
-    assert said["images"][1]["scores"] == {"preference": 120 / 255, "clip": 120 / 255}
-    assert said["scorers"]["clip"] == {"name": "clip", "version": "clip; v=1"}
-    assert [section.name for section, _, _ in made] == ["preference", "clip"]
+    assert said["images"][1]["scores"] == {"preference": 120 / 255, "reporter": 120 / 255}
+    assert said["scorers"]["reporter"] == {"name": "reporter", "version": "reporter; v=1"}
+    assert [section.name for section, _, _ in made] == ["preference", "reporter"]
     assert made[0][1] == "cpu" and made[0][2].prompts == ["a red cone"] * 3
 
 
 def test_the_table_names_pictures_scores_and_versions(made, files, capsys) -> None:
-    assert main(["score", *files, "--prompt", "a red cone", "--scorer", "clip", "--device", "cuda"]) == 0
+    assert main(["score", *files, "--prompt", "a red cone", "--scorer", "reporter", "--device", "cuda"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["image", "clip"]
+    assert lines[0].split() == ["image", "reporter"]
     assert [line.split() for line in lines[1:4]] == [
         ["1.png", "0.2353"],
         ["2.png", "0.4706"],
         ["3.png", "0.7059"],
     ]
-    assert lines[-1] == "clip: clip; v=1"
+    assert lines[-1] == "reporter: reporter; v=1"
     assert made[0][1] == "cuda"
 
 
@@ -95,9 +95,9 @@ def test_many_pictures_are_not_in_memory_at_once(made, files, monkeypatch, capsy
     monkeypatch.setattr(
         Brightness, "score", lambda self, images, p: (calls.append(len(images)), honest(self, images, p))[1]
     )
-    assert main(["score", *files, "--prompt", "x", "--scorer", "clip", "--json"]) == 0
+    assert main(["score", *files, "--prompt", "x", "--scorer", "reporter", "--json"]) == 0
     assert calls == [2, 1]
-    values = [item["scores"]["clip"] for item in json.loads(capsys.readouterr().out)["images"]]
+    values = [item["scores"]["reporter"] for item in json.loads(capsys.readouterr().out)["images"]]
     assert values == [60 / 255, 120 / 255, 180 / 255]
 
 
@@ -115,7 +115,7 @@ def test_a_scorer_is_given_by_kind_path_and_options(tmp_path, monkeypatch) -> No
     ("specs", "message"),
     [
         (["preferense"], "no scorer 'preferense': did you mean 'preference'"),
-        (["qqq"], "the profile has preference, clip"),
+        (["qqq"], "the profile has preference, reporter"),
         (["hps=x.pt"], "--scorer hps=x.pt: 'kind': input should be 'clip'"),
         (["hpsv2="], "path is missing"),
         (["hpsv2=x.pt,antialais=false"], "unknown key 'antialais'"),

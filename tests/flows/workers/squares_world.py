@@ -59,7 +59,7 @@ def tools() -> RegenerationTools:
         generator=Painter(),
         defender=red_squares.SquareDefender(),
         selection_scorer=red_squares.GrayTaste("preference"),
-        reporting_scorers=(red_squares.GrayTaste("clip"),),
+        reporting_scorers=(red_squares.GrayTaste("reporter"),),
         modifier=RuleBasedModifier(load_lexicon("tabletop")),
     )
 

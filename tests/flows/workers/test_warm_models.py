@@ -20,7 +20,7 @@ from flows.workers.models import perform, tool_of
 from memory_bank import open_memory_bank
 
 pytestmark = pytest.mark.slow
-PARTS = ("generator", "inpainter", "defender", "scorer", "clip")
+PARTS = ("generator", "inpainter", "defender", "scorer", "reporter")
 
 
 @pytest.fixture

@@ -262,7 +262,7 @@ def test_regeneration_by_workers_is_the_same_run(tmp_path, exchange, tools) -> N
 def test_inpainting_by_workers_is_the_same_run(tmp_path, exchange) -> None:
     near = red_squares.square_tools()
     of = {"inpainter": near.inpainter, "defender": near.defender, "region modifier": near.modifier}
-    scorers = dict(zip(("preference", "clip"), near.scorers, strict=True))
+    scorers = dict(zip(("preference", "reporter"), near.scorers, strict=True))
 
     def find(_profile, part, tool):
         return scorers[tool["scorer"]] if part == "scorers" else of[part]

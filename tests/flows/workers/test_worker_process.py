@@ -30,7 +30,7 @@ def box(tmp_path, api):
 
 def test_a_second_run_loads_no_model(box) -> None:
     weights = box.folder / "tabletop" / "weights"
-    for part in ("generator", "defender", "scorer", "clip"):
+    for part in ("generator", "defender", "scorer", "reporter"):
         shutil.copytree(CHECKOUT / "tabletop" / "weights" / part, weights / part)
     profile = str(shutil.copy(BUNDLED / "tabletop.toml", box.folder / "own.toml"))
     worker = box.start("worker", ["-m", "flows.cli", "worker", "--profile", profile, "--verbose"])
