@@ -42,23 +42,29 @@ class GateSettings:
             raise InvalidInput(f"score tolerance {self.score_tolerance} cannot be used: choose 0 or more")
 
 
-def weight(finding: Finding) -> float:
-    """How bad one finding is: confidence times the share of the picture it covers, 0..1. Raises
-    ModelError."""
+def confidence(finding: Finding) -> float:
+    """How sure the defender is of one finding, 0..1. Raises ModelError if that is no number, or negative."""
     if not (math.isfinite(finding.confidence) and finding.confidence >= 0):
         raise ModelError(
             f"the finding {finding.phrase!r} has confidence {finding.confidence}: it must be 0..1"
         )
-    return finding.confidence * finding.area
+    return finding.confidence
+
+
+def weight(finding: Finding) -> float:
+    """What there is to gain by one finding: confidence times the share of the picture that it covers, 0..1.
+    Raises ModelError."""
+    return confidence(finding) * finding.area
 
 
 def severity(diagnosis: Diagnosis) -> float:
-    """How bad a picture is: the sum of its findings' weights. 0 if nothing was found.
+    """How bad a picture is: confidence times extent, summed over its findings; 0 if nothing was found.
 
-    A sum, not a union: two flaws in one place are worse than one. Raises ModelError for an unusable
-    confidence.
+    The extent is the root of the share of the picture that is covered: by the share itself, a flaw beyond
+    doubt would pass for less than a doubt about something four times as large. A sum, not a union: two flaws
+    in one place are worse than one. Raises ModelError for an unusable confidence.
     """
-    return math.fsum(weight(finding) for finding in diagnosis.findings)
+    return math.fsum(confidence(finding) * math.sqrt(finding.area) for finding in diagnosis.findings)
 
 
 def judge(candidate: Round, earlier: Sequence[Round], settings: GateSettings) -> Verdict:
@@ -143,7 +149,7 @@ def _reason(
     kept_score: bool,
     settings: GateSettings,
 ) -> str:
-    change = f"{_findings(found, now)} after {100 * before:.2f} %"
+    change = f"{_findings(found, now)} after {before:.3f}"
     findings = change if improved else f"findings are not smaller ({change})"
     change = f"{score.name} {score.value:.4f} after {best_score.value:.4f}"
     scores = change if kept_score else f"{change}, a fall of more than {settings.score_tolerance:g}"
@@ -154,4 +160,4 @@ def _findings(diagnosis: Diagnosis, total: float) -> str:
     count = len(diagnosis.findings)
     if not count:
         return "nothing found"
-    return f"{count} finding{'' if count == 1 else 's'} of severity {100 * total:.2f} %"
+    return f"{count} finding{'' if count == 1 else 's'} of severity {total:.3f}"

@@ -17,7 +17,7 @@ from contracts.errors import InvalidInput, ModelError
 from contracts.records import Diagnosis, Finding, Mask, RegionPlan, Score
 from contracts.scores import check_comparable
 from controller import masks
-from controller.gate import weight
+from controller.gate import confidence
 
 KNOWN_IOU = 0.1
 KNOWN_INSIDE = 0.5
@@ -166,9 +166,7 @@ def severity_in(diagnosis: Diagnosis, area: Mask) -> float:
 
     Raises ModelError for an unusable confidence.
     """
-    for finding in diagnosis.findings:
-        weight(finding)
-    return math.fsum(f.confidence * float((f.mask & area).mean()) for f in diagnosis.findings)
+    return math.fsum(confidence(f) * float((f.mask & area).mean()) for f in diagnosis.findings)
 
 
 def known(finding: Finding, earlier: Sequence[Finding]) -> bool:

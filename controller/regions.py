@@ -18,7 +18,7 @@ from contracts.errors import InvalidInput, ModelError
 from contracts.records import Box, Finding, InpaintRequest, LeftOut, Mask, RegionPlan, bounding_box
 from controller import masks
 from controller.compositing import resample
-from controller.gate import weight
+from controller.gate import confidence, weight
 
 EMPTY_MASK = "the mask is empty: paint white what may change"
 
@@ -126,7 +126,7 @@ def plan_regions(
     empty `user_mask`, ModelError for a finding of another size or without a usable confidence.
     """
     for finding in findings:
-        weight(finding)
+        confidence(finding)
         if finding.mask.shape != shape:
             raise ModelError(
                 f"the finding {finding.phrase!r} has a mask of {_size(finding.mask.shape)} pixels in a "
@@ -333,7 +333,7 @@ def _region(
 ) -> RegionPlan:
     support = weights > 0
     crop = crop_box(support, settings, size)
-    # Severity is confidence times area; per painted pixel, the picture's size cancels out.
+    # Per painted pixel the picture's size cancels out.
     gain = math.fsum(weight(f) for f in findings) / float(support.mean())
     return RegionPlan(findings, core, weights, crop, target_size(crop, size), gain)
 

@@ -41,9 +41,14 @@ values = st.floats(-1, 1)
 settings = st.builds(GateSettings, st.just("taste"), st.integers(1, 5), st.integers(1, 4), st.floats(0, 0.5))
 
 
-def test_severity_is_confidence_times_area_summed():
-    assert severity(Diagnosis((finding(10, 0.5), finding(20, 1.0)))) == pytest.approx(0.05 + 0.20)
-    assert severity(Diagnosis(())) == 0
+def test_severity_is_confidence_times_extent_summed():
+    assert severity(Diagnosis((finding(25, 0.5), finding(16, 1.0)))) == pytest.approx(0.25 + 0.40)
+    assert severity(Diagnosis((finding(0, 0.5),))) == severity(Diagnosis(())) == 0
+
+
+def test_a_large_doubt_is_less_than_a_small_certainty():
+    ok, _ = compare(scored(2, finding(27, 0.18)), accepted(1, finding(4, 1.0)), SETTINGS)
+    assert ok
 
 
 @given(findings, values, settings)
@@ -96,7 +101,7 @@ def test_over_a_whole_run_severity_falls_and_the_run_ends_where_it_should(script
 def test_a_rejection_says_why_with_numbers():
     verdict = judge(scored(2, finding(20), value=0.3), [accepted(1, finding(10))], SETTINGS)
     assert not verdict.accepted
-    assert "20.00 %" in verdict.reason and "10.00 %" in verdict.reason
+    assert "severity 0.447 after 0.316" in verdict.reason
     assert "0.3000 after 0.5000" in verdict.reason and "0.01" in verdict.reason
 
 
