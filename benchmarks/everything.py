@@ -1,0 +1,105 @@
+"""Every measurement that README and docs show, one after another, each answer kept as a file.
+
+    python -m benchmarks.everything                              hours on two cores; goes on where it stopped
+    python -m benchmarks.everything --only world,regeneration    a few of them
+    python -m benchmarks.everything --list                       what there is
+
+`build/measured/NAME.txt` holds the command, the weights it was run with and what it printed. With other
+weights it is run again. What measures seconds (`timed`) wants a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.bench import WEIGHTS
+from controller.checkpoints import weights_digest
+
+FOLDER = Path("build/measured")
+QUALITY = {
+    "world": "python -m benchmarks.world",
+    "regeneration": "python -m benchmarks.regeneration",
+    "localization": "legion evaluate localization --format tabletop",
+    "explanation": "legion evaluate explanation --format tabletop",
+    "guidance": "legion evaluate guidance --format tabletop",
+    "detection": "legion evaluate detection --format tabletop",
+    "robustness": "legion evaluate robustness --format tabletop --limit 400",
+    "judge": "python -m benchmarks.judge",
+    "inpainting": "python -m benchmarks.inpainting --keep build/measured/repairs "
+    "--arms guided,random,oracle,no-gate,upstream-way,upstream,drift",
+    "benchmark": "legion benchmark --no-prefect --out out/benchmark-400",
+    "experience": "python -m benchmarks.experience --folder build/measured/experience",
+    "small-artifacts": "python -m benchmarks.small_artifacts",
+}
+TIMED = {
+    "stages": "python -m benchmarks.stages --steps 400",
+    "speed": "python -m benchmarks.speed",
+    "defender-speed": "python -m benchmarks.defender",
+    "painting-cost": "python -m benchmarks.inpainting --n 1 --arms cost",
+    "batching": "python -m benchmarks.batching",
+    "memory": "python -m benchmarks.memory",
+    "renderer": "python -m benchmarks.renderer",
+    "adapters": "python -m benchmarks.adapters",
+    "orchestration": "python -m benchmarks.orchestration",
+}
+MEASUREMENTS = QUALITY | TIMED
+
+
+def main() -> int:
+    """0 if every measurement that was asked for came to its end."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", help="names with commas between them")
+    parser.add_argument("--list", action="store_true", help="print names and commands, and run nothing")
+    args = parser.parse_args()
+    names = args.only.split(",") if args.only else list(MEASUREMENTS)
+    if unknown := sorted(set(names) - set(MEASUREMENTS)):
+        parser.error(f"there is no {', '.join(unknown)}: --list prints what there is")
+    if args.list:
+        print("\n".join(f"{name:16} {MEASUREMENTS[name]}" for name in names))
+        return 0
+    made_with = weights()
+    failed = [name for name in names if not measure(name, made_with)]
+    if failed:
+        print(f"not measured: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def weights() -> str:
+    """The bundled models, each with the first digits of its digest."""
+    folders = sorted(folder for folder in WEIGHTS.iterdir() if folder.is_dir())
+    return ", ".join(f"{folder.name} {weights_digest(folder)[:8]}" for folder in folders)
+
+
+def measure(name: str, made_with: str) -> bool:
+    """Run one measurement, if its answer is not there already; whether the answer is there then."""
+    command = MEASUREMENTS[name]
+    path = FOLDER / f"{name}.txt"
+    head = f"{command}\n{made_with}\n\n"
+    if path.is_file() and path.read_text().startswith(head):
+        print(f"{name}: {path} is of these weights", flush=True)
+        return True
+    print(f"{name}: {command}", flush=True)
+    done = subprocess.run(_here(shlex.split(command)), stdout=subprocess.PIPE, text=True, check=False)
+    # Where a bar is missed the exit code is 1, and the answer is an answer.
+    if done.returncode not in (0, 1) or not done.stdout.strip():
+        return False
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{head}{done.stdout}\nexit code {done.returncode}\n")
+    return True
+
+
+def _here(words: Sequence[str]) -> list[str]:
+    """The command, run by this Python."""
+    modules = {"python": [], "legion": ["-m", "flows.cli"]}
+    return [sys.executable, *modules[words[0]], *words[1:]]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
