@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,11 @@ from flows.benchmark.running import Part, Plan, RunShares
 from flows.jobs.approval import Audience
 from flows.regeneration import RETRY_DELAYS, current_audience, in_front_of, worth_a_retry
 from flows.serving.board import Page, board_here, show_progress
+from flows.serving.cancelling import Cancelling, say_cancelled
 from flows.terminal.wording import count
+
+_cancelling: ContextVar[Cancelling | None] = ContextVar("cancelling", default=None)
+"""Of the flow that runs here; its shares in other processes have none."""
 
 
 class ShareEvent(NamedTuple):
@@ -44,11 +49,13 @@ def benchmark_with_prefect(
     runner: str,
     workers: int,
     on_event: Callable[[int, str, Event], None] = lambda *_: None,
+    say: Callable[[str], None] | None = None,
 ) -> Reported:
     """Run a prepared plan as a flow; its report, as it was written to `folder`. Events come from threads of
-    this process only. Raises InvalidInput if the runner is not installed, ModelError if it breaks down."""
+    this process only; `say` hears that it was cancelled on Prefect's page. Raises InvalidInput if the runner
+    is not installed, ModelError if it breaks down."""
     spread = benchmark.with_options(task_runner=task_runner(runner, workers))
-    with in_front_of(Audience(lambda event: on_event(*event))):
+    with in_front_of(Audience(lambda event: on_event(*event), say=say)):
         try:
             return spread(plan.as_parameters(), [asdict(arm) for arm in said], dict(facts), str(folder))
         except Exception as error:
@@ -92,10 +99,14 @@ def task_runner(name: str, workers: int) -> TaskRunner[Any]:
 )
 def share(plan: dict[str, Any], number: int) -> Part | None:
     """All arms for one share of the cases; None if another process holds it. The memory bank has the rest."""
-    listener = current_audience().listener
-    return running.work_on(
-        Plan.from_parameters(plan), number, lambda arm, event: listener(ShareEvent(number, arm, event))
-    )
+    listener, cancelling = current_audience().listener, _cancelling.get()
+
+    def hear(arm: str, event: Event) -> None:
+        if cancelling is not None:
+            cancelling.check()
+        listener(ShareEvent(number, arm, event))
+
+    return running.work_on(Plan.from_parameters(plan), number, hear)
 
 
 def _name_from_context() -> str:
@@ -108,7 +119,13 @@ def _subject(plan: Mapping[str, Any]) -> str:
     return f"{count(len(plan['prompts']), 'prompt')} · {count(len(plan['arms']), 'arm')}"
 
 
-@flow(name="benchmark", flow_run_name=_name_from_context, persist_result=False, validate_parameters=False)
+@flow(
+    name="benchmark",
+    flow_run_name=_name_from_context,
+    persist_result=False,
+    validate_parameters=False,
+    on_cancellation=[say_cancelled],
+)
 def benchmark(
     plan: dict[str, Any], said: list[dict[str, Any]], facts: dict[str, Any], folder: str
 ) -> Reported:
@@ -133,11 +150,16 @@ def _spread(plan: Plan, numbers: Sequence[int]) -> Iterator[tuple[int, Part | No
 
 class _Pages:
     """What Prefect shows of a benchmark: tags, how many shares are done, and the tables and gallery at the
-    end, sent by the board's thread. Close it at the flow's end."""
+    end, sent by the board's thread, which sees if a terminal's benchmark is cancelled there. Close it at the
+    flow's end."""
 
     def __init__(self, subject: str, profile: str) -> None:
         self._subject, self._log = subject, get_run_logger()
         self._board = board_here(profile=profile, kind="benchmark")
+        self._cancelling = Cancelling()
+        if not self._cancelling.watched:
+            self._board.watch(self._cancelling.look)
+            _cancelling.set(self._cancelling)
         self._move(0.0)
 
     def watched(self, run_shares: RunShares) -> RunShares:
@@ -147,6 +169,7 @@ class _Pages:
             total = len(plan.shares)
             done = total - len(numbers)
             for number, part in run_shares(plan, numbers):
+                self._cancelling.check()
                 if part is not None:
                     done += 1
                     self._log.info("Share %d is done, %d of %d.", number + 1, done, total)

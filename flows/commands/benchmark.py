@@ -150,7 +150,7 @@ def _in_flow(plan: Plan, facts: dict[str, Any], folder: Path, arguments: argpars
             server.result()
     with progress.shown():
         return flow.benchmark_with_prefect(
-            able, said, facts, folder, arguments.runner, arguments.workers, progress.listen
+            able, said, facts, folder, arguments.runner, arguments.workers, progress.listen, progress.say
         )
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from controller.steps import StepStarted
 from flows.benchmark.tables import Titled
@@ -50,6 +51,10 @@ class BenchmarkProgress:
                 )
         words = f"{arm} · {step_words(event.step, event.round, event.total, event.noun)}"
         self._bar.update(self._task, description=words, completed=len(self._begun) - 1)
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self._console.print(Text(text), soft_wrap=True)
 
     def _left(self) -> str:
         """How long the rest may take, once there is something to go by."""
