@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,11 +25,8 @@ from flows.benchmark.running import Part, Plan, RunShares
 from flows.jobs.approval import Audience
 from flows.regeneration import RETRY_DELAYS, current_audience, in_front_of, worth_a_retry
 from flows.serving.board import Page, board_here, show_progress
-from flows.serving.cancelling import Cancelling, say_cancelled
+from flows.serving.cancelling import Cancelling, check_task, say_cancelled
 from flows.terminal.wording import count
-
-_cancelling: ContextVar[Cancelling | None] = ContextVar("cancelling", default=None)
-"""Of the flow that runs here; its shares in other processes have none."""
 
 
 class ShareEvent(NamedTuple):
@@ -99,11 +95,10 @@ def task_runner(name: str, workers: int) -> TaskRunner[Any]:
 )
 def share(plan: dict[str, Any], number: int) -> Part | None:
     """All arms for one share of the cases; None if another process holds it. The memory bank has the rest."""
-    listener, cancelling = current_audience().listener, _cancelling.get()
+    listener = current_audience().listener
 
     def hear(arm: str, event: Event) -> None:
-        if cancelling is not None:
-            cancelling.check()
+        check_task()
         listener(ShareEvent(number, arm, event))
 
     return running.work_on(Plan.from_parameters(plan), number, hear)
@@ -159,7 +154,7 @@ class _Pages:
         self._cancelling = Cancelling()
         if not self._cancelling.watched:
             self._board.watch(self._cancelling.look)
-            _cancelling.set(self._cancelling)
+            self._cancelling.tell_tasks()
         self._move(0.0)
 
     def watched(self, run_shares: RunShares) -> RunShares:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -51,6 +52,20 @@ class Cancelling:
         """Raises RunCancelled if that was seen."""
         if self._seen.is_set():
             raise RunCancelled
+
+    def tell_tasks(self) -> None:
+        """From here on `check_task` asks this one, in the flow's tasks in this process."""
+        _of_flow.set(self)
+
+
+_of_flow: ContextVar[Cancelling | None] = ContextVar("cancelling", default=None)
+
+
+def check_task() -> None:
+    """In a task: raises RunCancelled if that was seen of its flow. A task in another process never does."""
+    cancelling = _of_flow.get()
+    if cancelling is not None:
+        cancelling.check()
 
 
 def say_cancelled(flow: Any, flow_run: FlowRun, state: Any) -> None:  # names that Prefect asks for
