@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from math import isnan
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -44,8 +45,8 @@ class Row:
     kind: str = "percent"
 
     def shown(self) -> str:
-        """The figure with its interval, in its unit."""
-        return str(getattr(self.measured, self.kind)())
+        """The figure with its interval, in its unit; a share of nothing says so."""
+        return "none to measure" if isnan(self.measured.mean) else str(getattr(self.measured, self.kind)())
 
     def markdown(self) -> str:
         return f"| {self.claim} | {self.bar} | {self.shown()} |"

@@ -24,6 +24,10 @@ def test_columns_stand_beside_each_other():
     assert "+25.0 points" in lines[1]
 
 
+def test_a_share_of_nothing_is_no_number():
+    assert row("found", float("nan")).shown() == "none to measure"
+
+
 def test_columns_of_other_claims_are_not_mixed():
     with pytest.raises(ValueError, match="'found' stands beside"):
         side_by_side({"one": [row("found", 0.5)], "two": [row("lost", 0.5)]})
