@@ -5,7 +5,8 @@
     python -m benchmarks.everything --list                       what there is
 
 `build/measured/NAME.txt` holds the command, the weights it was run with and what it printed. With other
-weights it is run again. What measures seconds (`timed`) wants a machine that does nothing else.
+weights it is run again. What measures seconds comes last, and wants a machine that
+does nothing else.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from benchmarks.bench import WEIGHTS
 from controller.checkpoints import weights_digest
 
 FOLDER = Path("build/measured")
-QUALITY = {
+MEASUREMENTS = {
     "world": "python -m benchmarks.world",
     "regeneration": "python -m benchmarks.regeneration",
-    "localization": "legion evaluate localization --format tabletop",
-    "explanation": "legion evaluate explanation --format tabletop",
-    "guidance": "legion evaluate guidance --format tabletop",
-    "detection": "legion evaluate detection --format tabletop",
+    "localization": "legion evaluate localization --format tabletop --limit 400",
+    "explanation": "legion evaluate explanation --format tabletop --limit 400",
+    "guidance": "legion evaluate guidance --format tabletop --limit 400",
+    "detection": "legion evaluate detection --format tabletop --limit 200",
     "robustness": "legion evaluate robustness --format tabletop --limit 400",
     "judge": "python -m benchmarks.judge",
     "inpainting": "python -m benchmarks.inpainting --keep build/measured/repairs "
@@ -35,8 +36,7 @@ QUALITY = {
     "benchmark": "legion benchmark --no-prefect --out out/benchmark-400",
     "experience": "python -m benchmarks.experience --folder build/measured/experience",
     "small-artifacts": "python -m benchmarks.small_artifacts",
-}
-TIMED = {
+    # Seconds, which want a machine that does nothing else:
     "stages": "python -m benchmarks.stages --steps 400",
     "speed": "python -m benchmarks.speed",
     "defender-speed": "python -m benchmarks.defender",
@@ -47,7 +47,6 @@ TIMED = {
     "adapters": "python -m benchmarks.adapters",
     "orchestration": "python -m benchmarks.orchestration",
 }
-MEASUREMENTS = QUALITY | TIMED
 
 
 def main() -> int:

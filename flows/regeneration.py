@@ -176,9 +176,7 @@ class Watch:
     def __init__(self, showing: Showing, listener: Callable[[Event], None]) -> None:
         self._showing, self._listener = showing, listener
         self._step: StepStarted | None = None
-        self._cancelling = Cancelling()
-        if not self._cancelling.watched:
-            showing.watch(self._cancelling.look)
+        self._cancelling = Cancelling(showing.watch)
         self.slot = round_slot()
 
     def __enter__(self) -> Watch:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTokenizer
 
 from contracts.intervals import Interval, bootstrap
-from tabletop import captions, clip
+from tabletop import captions, clip, judge
 from tabletop.clip import (
     encode_texts,
     image_features,
@@ -36,8 +36,8 @@ BATCH = 48
 PAIRS = 16_000
 REPORTER_CLIP = replace(clip.SCHEDULE, seed=12)
 REPORTER = replace(SCHEDULE, seed=42)
-REPORTER_PAIRS = 24_000
-"""All that the judge has, so that what was rendered and decoded for it serves again."""
+REPORTER_PAIRS = judge.PAIRS
+"""What was rendered and decoded for the judge serves again."""
 SCALE = 30.0
 """Cosine differences times this are log-odds of preference."""
 

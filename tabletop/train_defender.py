@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,16 +62,7 @@ STAGE_1 = Schedule(
     group=2,
     ema_decay=0.999,
 )
-SETTLING = Schedule(
-    steps=4_000,
-    batch_size=48,
-    learning_rate=7e-4,
-    warmup=100,
-    weight_decay=0.02,
-    seed=66,
-    group=2,
-    ema_decay=0.999,
-)
+SETTLING = replace(STAGE_1, learning_rate=7e-4, warmup=100, seed=66)
 SETTLING_HEADS_WEIGHT = 0.1
 """Weight of the vision heads' tasks while stage 1 settles; the boost of its mask losses is over."""
 STAGE_2 = Schedule(steps=800, batch_size=64, learning_rate=1e-3, warmup=0, seed=63)
@@ -189,27 +181,21 @@ def train(
         if not outcomes["warm-up"].finished:
             return outcomes
         _keep(build / "warm-up.safetensors", model, heads)
-    if not _restore(build / "stage-1.safetensors", model, heads):
-        outcomes["stage-1"] = train_stage1(model, views, collate, plan.stage_1, build, heads=heads)
-        if not outcomes["stage-1"].finished:
-            return outcomes
-        _keep(build / "stage-1.safetensors", model, heads)
-        checkpoint.save(out, model, dialog.tokenizer)
-    if not _restore(build / "settling.safetensors", model, heads):
-        outcomes["settling"] = train_stage1(
-            model,
-            views if further is None else _seen(Chained(samples, TabletopSamples(further))),
-            collate,
-            plan.settling,
-            build,
-            heads=heads,
-            mask_boost=1.0,
-            heads_weight=SETTLING_HEADS_WEIGHT,
-            name="settling",
+    settled = views if further is None else _seen(Chained(samples, TabletopSamples(further)))
+    as_in_paper = {"mask_boost": 1.0, "heads_weight": SETTLING_HEADS_WEIGHT}
+    rounds: list[tuple[str, Samples, Schedule, dict[str, Any]]] = [
+        ("stage-1", views, plan.stage_1, {}),
+        ("settling", settled, plan.settling, as_in_paper),
+    ]
+    for name, seen, schedule, weights in rounds:
+        if _restore(build / f"{name}.safetensors", model, heads):
+            continue
+        outcomes[name] = train_stage1(
+            model, seen, collate, schedule, build, heads=heads, name=name, **weights
         )
-        if not outcomes["settling"].finished:
+        if not outcomes[name].finished:
             return outcomes
-        _keep(build / "settling.safetensors", model, heads)
+        _keep(build / f"{name}.safetensors", model, heads)
         checkpoint.save(out, model, dialog.tokenizer)
     if paintings is not None:
         everything = Chained(samples, paintings[1])

@@ -6,7 +6,7 @@ A row is what was measured on one picture: JSON-ready values under short names, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -68,8 +68,3 @@ def by_group(rows: Sequence[Row], figures: Callable[[str, Sequence[Row]], Iterab
     if len(parts) > 1:
         found += figures("all", rows)
     return found
-
-
-def means(figures: Iterable[Figure]) -> Mapping[str, float]:
-    """Names and values alone, of figures that are not divided into groups."""
-    return {figure.name: figure.interval.mean for figure in figures}

@@ -151,10 +151,8 @@ class _Pages:
     def __init__(self, subject: str, profile: str) -> None:
         self._subject, self._log = subject, get_run_logger()
         self._board = board_here(profile=profile, kind="benchmark")
-        self._cancelling = Cancelling()
-        if not self._cancelling.watched:
-            self._board.watch(self._cancelling.look)
-            self._cancelling.tell_tasks()
+        self._cancelling = Cancelling(self._board.watch)
+        self._cancelling.tell_tasks()
         self._move(0.0)
 
     def watched(self, run_shares: RunShares) -> RunShares:

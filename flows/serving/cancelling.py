@@ -10,6 +10,7 @@ Import this only after `flows.settings.prepare_prefect`: Prefect reads its setti
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
@@ -32,14 +33,12 @@ class RunCancelled(LegionError):
 class Cancelling:
     """Whether the flow run that runs here was cancelled, where nobody else looks after that."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Callable[[Callable[[SyncPrefectClient], None]], None]) -> None:
+        """`watch` has it look now and then, unless another process ends this one if the run is cancelled."""
         self._flow_run = flow_run_here()
         self._seen = threading.Event()
-
-    @property
-    def watched(self) -> bool:
-        """Does another process end this one if the run is cancelled?"""
-        return self._flow_run is None or self._flow_run.deployment_id is not None
+        if self._flow_run is not None and self._flow_run.deployment_id is None:
+            watch(self.look)
 
     def look(self, client: SyncPrefectClient) -> None:
         """Ask the server; nothing is cancelled while it does not answer."""

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from figure_means import means
 
 from contracts.errors import InvalidInput
 from defender.checkpoint import Checkpoint, Thresholds
 from defender.evaluation import guidance
-from defender.evaluation.figures import means
 from defender.evaluation.pictures import Picture
 from defender.legion_defender import LegionDefender
 

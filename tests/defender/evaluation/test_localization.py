@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from figure_means import means
 
 from contracts.records import Diagnosis, Finding
 from defender.answers import UNNAMED
 from defender.datasets import Sample
 from defender.evaluation import localization, measured, metrics
-from defender.evaluation.figures import means
 from defender.evaluation.pictures import Picture
 
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from figure_means import means
 
 from contracts.errors import CheckpointError
 from contracts.records import Diagnosis, Finding
 from defender.answers import UNNAMED, caption, compose
 from defender.datasets import Sample
 from defender.evaluation import embedding, explanation
-from defender.evaluation.figures import means
 from defender.evaluation.metrics import rouge_l
 from defender.evaluation.pictures import Picture
 

@@ -33,6 +33,8 @@ from prompts import load_lexicon  # noqa: E402
 
 SQUARES = ((2, 2, 9, 8), (14, 3, 22, 10), (4, 18, 12, 27))
 """One for each of the tabletop lexicon's words that a prompt lacks, by the seed's chance."""
+FACTS = {"profile": "squares", "source": "test", "budget": 3, "seeds": 1, "seed": 1}
+"""What a report is told of a plan."""
 PROFILE = """
 [generator]
 kind = "diffusers"

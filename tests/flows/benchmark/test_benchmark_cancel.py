@@ -8,12 +8,11 @@ import time
 from typing import Any
 
 import pytest
-from benchmark_world import numbers, plan
+from benchmark_world import FACTS, numbers, plan
 from person import SECONDS, Person, cancel
 
 from flows.benchmark import running
 
-FACTS = {"profile": "squares", "source": "test", "budget": 3, "seeds": 1, "seed": 1}
 ARMS = ("one-shot", "best-of-n", "regeneration")
 
 

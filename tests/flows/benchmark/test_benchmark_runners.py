@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmark_world import World, numbers, plan
+from benchmark_world import FACTS, World, numbers, plan
 
 from contracts.errors import InvalidInput
 from flows.benchmark import running
 
 SCRIPTED = Path(__file__).parent / "scripted"
-FACTS = {"profile": "squares", "source": "test", "budget": 3, "seeds": 1, "seed": 1}
 ARMS = ("one-shot", "best-of-n", "regeneration", "inpainting")
 PATIENT = {
     # A cluster on a busy machine may take minutes to come up: nothing here is about time.
