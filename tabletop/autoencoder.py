@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from contracts.intervals import Interval, bootstrap
 from tabletop.data import PairSet
-from tabletop.tensors import as_pictures, pixels
+from tabletop.tensors import as_pictures, device_of, pixels
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
 SCHEDULE = Schedule(
@@ -58,7 +58,8 @@ def train_autoencoder(
     def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, Metrics]:
         index = rng.integers(len(data), size=BATCH)
         clean = rng.random(BATCH) < 0.4
-        x = pixels(np.where(clean[:, None, None, None], data.clean[index], data.flawed[index]))
+        seen = np.where(clean[:, None, None, None], data.clean[index], data.flawed[index])
+        x = pixels(seen).to(device_of(model))
         posterior = model.encode(x).latent_dist
         y = model.decode(posterior.sample()).sample.float()
         error = y - x
@@ -68,8 +69,7 @@ def train_autoencoder(
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(dim=(1, 2, 3)).mean()
         square = error.square().mean()
         value = error.abs().mean() + 2 * chroma.abs().mean() + 4 * square + edges + _KL_WEIGHT * kl
-        psnr = float(-10 * torch.log10(square.detach() / 4))
-        return value, {"psnr": psnr, "kl": float(kl.detach())}
+        return value, {"psnr": -10 * torch.log10(square.detach() / 4), "kl": kl.detach()}
 
     outcome = train("autoencoder", folder, model, loss, schedule)
     if outcome.finished:

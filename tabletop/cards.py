@@ -25,8 +25,8 @@ _PURPOSE = {
     "judge": "Independent judge for reporting: object, color, surface, flaw probability per category.",
     "defender": "Small LEGION: finds, masks and explains artifacts; tells renders from generated pictures.",
 }
-PRACTICAL = ("max_seconds", "pause_after", "save_every", "log_every")
-"""Settings of a sitting, on which no result depends."""
+PRACTICAL = ("max_seconds", "pause_after", "save_every", "log_every", "device")
+"""Settings of a sitting, which another may have otherwise."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from contracts.records import CATEGORIES
 from tabletop import captions
 from tabletop.data import PairSet
 from tabletop.scenes import ATTRIBUTE_SIZES, COLORS, SHAPES, SURFACES, Scene, attributes
+from tabletop.tensors import device_of
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
 MAX_TOKENS = 40
@@ -153,10 +154,12 @@ def pixels(images: np.ndarray) -> torch.Tensor:
     return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
-def encode_texts(tokenizer: CLIPTokenizer, texts: list[str]) -> dict[str, torch.Tensor]:
-    return dict(
-        tokenizer(texts, padding="longest", truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
-    )
+def encode_texts(
+    tokenizer: CLIPTokenizer, texts: list[str], device: torch.device | None = None
+) -> dict[str, torch.Tensor]:
+    """Tokens and attention mask, (N, longest), on `device` (or else the CPU)."""
+    tokens = tokenizer(texts, padding="longest", truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+    return dict(tokens.to(device or "cpu"))
 
 
 def image_features(model: CLIPModel, x: torch.Tensor) -> torch.Tensor:
@@ -246,30 +249,32 @@ def train_clip(
     text_heads = nn.ModuleList([nn.Linear(128, n) for n in (*ATTRIBUTE_SIZES, 3)])
 
     def loss(step: int, rng: np.random.Generator) -> tuple[torch.Tensor, Metrics]:
+        here = device_of(model)
         batch = PictureBatch(data, rng, BATCH, decoded=decoded)
         attribute = np.array([attributes(s) for s in batch.scenes])
         true = [captions.training_caption(s, f, rng) for s, f in zip(batch.scenes, batch.flags, strict=True)]
         wrong = [_near_miss(s, f, t, rng) for s, f, t in zip(batch.scenes, batch.flags, true, strict=True)]
         spoken = [add_unknown_words(t, rng) if rng.random() < 0.15 else t for t in true]
-        tokens = encode_texts(tokenizer, spoken + wrong)
+        tokens = encode_texts(tokenizer, spoken + wrong, here)
         text_out = model.text_model(**tokens).pooler_output
-        seen = model.vision_model(pixel_values=pixels(batch.images), output_hidden_states=True)
+        shown = pixels(batch.images).to(here)
+        seen = model.vision_model(pixel_values=shown, output_hidden_states=True)
         image_out = seen.pooler_output
         text = F.normalize(model.text_projection(text_out).float(), dim=-1)
         image = F.normalize(model.visual_projection(image_out).float(), dim=-1)
         logits = image @ text.T * model.logit_scale.exp().clamp(max=50)
-        right = _fits(batch, attribute, true).float()
+        right = _fits(batch, attribute, true).float().to(here)
         near = torch.cat([right, torch.zeros_like(right)], dim=1)
         to_text = -(F.log_softmax(logits, dim=1) * near / near.sum(1, keepdim=True)).sum(1).mean()
         to_image = (
             -(F.log_softmax(logits[:, :BATCH], dim=0) * right / right.sum(0, keepdim=True)).sum(0).mean()
         )
         margin = F.softplus(-(logits[:, :BATCH].diagonal() - logits[:, BATCH:].diagonal())).mean()
-        heads = torch.zeros(())
-        flags = torch.from_numpy(batch.flags.astype(np.float32))
-        said = torch.tensor([[captions.MODIFIERS[c] in t for c in CATEGORIES] for t in true]).float()
+        heads = torch.zeros((), device=here)
+        flags = torch.from_numpy(batch.flags.astype(np.float32)).to(here)
+        said = torch.tensor([[captions.MODIFIERS[c] in t for c in CATEGORIES] for t in true]).float().to(here)
         for k in range(len(ATTRIBUTE_SIZES)):
-            target = torch.from_numpy(attribute[:, k])
+            target = torch.from_numpy(attribute[:, k]).to(here)
             heads = heads + F.cross_entropy(image_heads[k](image_out).float(), target)
             heads = heads + 0.5 * F.cross_entropy(text_heads[k](text_out[:BATCH]).float(), target)
         flaw_logits = image_heads[-1](image_out).float()
@@ -277,15 +282,15 @@ def train_clip(
         heads = heads + F.binary_cross_entropy_with_logits(text_heads[-1](text_out[:BATCH]).float(), said)
         # The layer that LEGION reads, every patch and CLS.
         guesses = real_head(seen.hidden_states[-2]).float()
-        truth = torch.from_numpy(batch.real.astype(np.int64))
+        truth = torch.from_numpy(batch.real.astype(np.int64)).to(here)
         real = F.cross_entropy(guesses.flatten(0, 1), truth.repeat_interleave(guesses.shape[1]))
         real = 0.5 * real + 0.5 * F.cross_entropy(guesses[:, 0], truth)
         metrics = {
-            "real_accuracy": float((guesses[:, 0].argmax(1) == truth).float().mean()),
-            "contrast": float((to_text + to_image).detach()) / 2,
-            "margin": float(margin.detach()),
-            "heads": float(heads.detach()),
-            "flaw_accuracy": float(((flaw_logits > 0) == (flags > 0.5)).float().mean()),
+            "real_accuracy": (guesses[:, 0].argmax(1) == truth).float().mean(),
+            "contrast": (to_text + to_image).detach() / 2,
+            "margin": margin.detach(),
+            "heads": heads.detach(),
+            "flaw_accuracy": ((flaw_logits > 0) == (flags > 0.5)).float().mean(),
         }
         return 0.5 * (to_text + to_image) + margin + heads + REAL_WEIGHT * real, metrics
 

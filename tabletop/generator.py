@@ -195,6 +195,8 @@ def _loss(
         t = torch.from_numpy((place * 1000).astype(np.int64).clip(0, 999))
         noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32))
         a, s = alphas[t].sqrt().view(-1, 1, 1, 1), (1 - alphas[t]).sqrt().view(-1, 1, 1, 1)
+        here = unet.device
+        x, hidden, t, noise, a, s = (tensor.to(here) for tensor in (x, hidden, t, noise, a, s))
         v = unet(a * x + s * noise, t, encoder_hidden_states=hidden).sample.float()
         return F.mse_loss(v, a * noise - s * x), {}
 

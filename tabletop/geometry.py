@@ -31,7 +31,7 @@ from contracts.records import Mask
 from tabletop import data
 from tabletop.flaws import STRUCTURE, Pair
 from tabletop.scenes import SHAPES, Shape
-from tabletop.tensors import pixels
+from tabletop.tensors import device_of, pixels
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
 SCHEDULE = Schedule(steps=700, learning_rate=3e-3, seed=81, warmup=50, weight_decay=0.01, ema_decay=0.995)
@@ -295,10 +295,11 @@ def train_cutter(
         index = rng.integers(len(pictures), size=BATCH)
         x = pixels(pictures[index]) * float(rng.uniform(0.92, 1.08))
         x = x + 0.03 * float(rng.random()) * torch.from_numpy(rng.standard_normal(x.shape, np.float32))
-        target = torch.from_numpy(covers[index])
-        logits = model(x)
+        here = device_of(model)
+        target = torch.from_numpy(covers[index]).to(here)
+        logits = model(x.to(here))
         overlap = ((logits > 0) & (target > 0.5)).sum() / ((logits > 0) | (target > 0.5)).sum()
-        return F.binary_cross_entropy_with_logits(logits, target), {"iou": float(overlap)}
+        return F.binary_cross_entropy_with_logits(logits, target), {"iou": overlap}
 
     outcome = train("geometry", folder, model, loss, schedule)
     return model, outcome

@@ -135,10 +135,11 @@ def train_inpainter(
             wanted.append(picture)
             holes.append(hole)
             told.append(text(int(i), flawed, rng))
-        hidden = torch.from_numpy(np.stack(holes))[:, None].float()
-        whole = pixels(np.stack(wanted))
+        here = unet.device
+        hidden = torch.from_numpy(np.stack(holes))[:, None].float().to(here)
+        whole = pixels(np.stack(wanted)).to(here)
         with torch.no_grad():
-            latents = vae.encode(torch.cat([whole, whole * (1 - hidden)])).latent_dist.mean.float()
+            latents = vae.to(here).encode(torch.cat([whole, whole * (1 - hidden)])).latent_dist.mean.float()
         x, around = latents.chunk(2)
         mask = F.max_pool2d(hidden, CELL)
         middle = 1 / (1 + np.exp(-rng.normal(0.0, 1.0, BATCH)))
@@ -146,12 +147,13 @@ def train_inpainter(
         t = torch.from_numpy((place * 1000).astype(np.int64).clip(0, 999))
         noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32))
         a, s = alphas[t].sqrt().view(-1, 1, 1, 1), (1 - alphas[t]).sqrt().view(-1, 1, 1, 1)
+        t, noise, a, s = (tensor.to(here) for tensor in (t, noise, a, s))
         seen = torch.cat([a * x + s * noise, mask, around], dim=1)
-        v = unet(seen, t, encoder_hidden_states=torch.stack(told).float()).sample.float()
+        v = unet(seen, t, encoder_hidden_states=torch.stack(told).float().to(here)).sample.float()
         error = (v - (a * noise - s * x)).square()
         weight = mask + AROUND_WEIGHT * (1 - mask)
         inside = (error * mask).sum() / (4 * mask.sum())
-        return (error * weight).mean(), {"inside": float(inside.detach())}
+        return (error * weight).mean(), {"inside": inside.detach()}
 
     outcome = train("inpainter", folder, unet, loss, schedule)
     return unet, outcome

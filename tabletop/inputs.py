@@ -128,5 +128,5 @@ def _painted(
     made_by = fingerprint(args.weights / "generator")
     path = args.build / "generator" / f"world{data.WORLD}-{split}-painted-{PAINTED}-{made_by}.npy"
     if not path.exists():
-        np.save(path, paint(args.weights / "generator", scenes, asked, seed))
+        np.save(path, paint(args.weights / "generator", scenes, asked, seed, args.device))
     return np.load(path), scenes, asked

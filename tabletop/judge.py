@@ -22,7 +22,7 @@ from contracts.intervals import Interval, auc, bootstrap, resample
 from contracts.records import CATEGORIES
 from tabletop.data import PairSet
 from tabletop.scenes import ATTRIBUTE_SIZES, SHAPES, attributes
-from tabletop.tensors import pixels
+from tabletop.tensors import device_of, pixels
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
 SCHEDULE = Schedule(steps=12_000, learning_rate=2e-3, seed=51, warmup=100, weight_decay=0.02, ema_decay=0.998)
@@ -132,16 +132,16 @@ def train_judge(
         mirrored = rng.random(BATCH) < 0.5
         images, target = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images), target.copy()
         target[mirrored] = mirror_labels(target[mirrored])
-        logits = model(_augmented(images, rng))
-        truth, weight = torch.from_numpy(flags).float(), torch.from_numpy(known).float()
+        here = device_of(model)
+        logits = model(_augmented(images, rng).to(here))
+        truth, weight = (torch.from_numpy(of).float().to(here) for of in (flags, known))
+        labeled = torch.from_numpy(target).to(here)
         value = 2 * F.binary_cross_entropy_with_logits(logits[-1], truth, weight)
         for k in range(len(ATTRIBUTE_SIZES)):
-            value = value + F.cross_entropy(
-                logits[k], torch.from_numpy(target[:, k]), label_smoothing=0.02, ignore_index=-1
-            )
+            value = value + F.cross_entropy(logits[k], labeled[:, k], label_smoothing=0.02, ignore_index=-1)
         return value, {
-            "shape": float((logits[0].argmax(1).numpy() == target[:, 0])[painted:].mean()),
-            "flaws": float(((logits[-1] > 0) == (truth > 0.5)).float().mean()),
+            "shape": (logits[0].argmax(1) == labeled[:, 0])[painted:].float().mean(),
+            "flaws": ((logits[-1] > 0) == (truth > 0.5)).float().mean(),
         }
 
     outcome = train("judge", folder, model, loss, schedule)

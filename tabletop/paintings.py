@@ -72,12 +72,16 @@ def modifiers_for(count: int, seed: int) -> list[tuple[Category, ...]]:
 
 
 def paint(
-    generator_folder: Path, scenes: Sequence[Scene], modifiers: Sequence[Sequence[Category]], seed: int
+    generator_folder: Path,
+    scenes: Sequence[Scene],
+    modifiers: Sequence[Sequence[Category]],
+    seed: int,
+    device: str = "cpu",
 ) -> NDArray[np.uint8]:
     """One picture (64, 64, 3) by the generator for each scene's caption with its modifiers."""
     from controller.generators.diffusers_pipeline import DiffusersGenerator
 
-    generator = DiffusersGenerator.load(generator_folder, batch_size=25, exact=False)
+    generator = DiffusersGenerator.load(generator_folder, batch_size=25, exact=False, device=device)
     asked = [
         captions.with_modifiers(captions.scene_caption(scene), chosen)
         for scene, chosen in zip(scenes, modifiers, strict=True)

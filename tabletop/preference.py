@@ -29,6 +29,7 @@ from tabletop.clip import (
 )
 from tabletop.data import PairSet
 from tabletop.scenes import Scene
+from tabletop.tensors import device_of
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
 SCHEDULE = Schedule(steps=400, learning_rate=4e-4, seed=41, warmup=40, weight_decay=0.05, ema_decay=0.99)
@@ -61,8 +62,9 @@ def train_scorer(
         flawed = np.where(through, reconstructed[1][index], data.flawed[index])
         right = [caption(scenes[i], rng) for i in index]
         wrong = [captions.mismatch(scenes[i], t, rng) for i, t in zip(index, right, strict=True)]
-        image = image_features(model, pixels(np.concatenate([clean, flawed])))
-        text = text_features(model, encode_texts(tokenizer, right + wrong))
+        here = device_of(model)
+        image = image_features(model, pixels(np.concatenate([clean, flawed])).to(here))
+        text = text_features(model, encode_texts(tokenizer, right + wrong, here))
         good, bad = image[:BATCH], image[BATCH:]
         own, other = text[:BATCH], text[BATCH:]
         quality = SCALE * ((good - bad) * own).sum(-1)
@@ -74,8 +76,8 @@ def train_scorer(
             + 0.5 * F.logsigmoid(match_flawed).mean()
         )
         return value, {
-            "clean over flawed": float((quality > 0).float().mean()),
-            "match over mismatch": float((match > 0).float().mean()),
+            "clean over flawed": (quality > 0).float().mean(),
+            "match over mismatch": (match > 0).float().mean(),
         }
 
     outcome = train("scorer", folder, model, loss, schedule)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 
 def pixels(pictures: NDArray[np.uint8]) -> torch.Tensor:
@@ -16,3 +17,8 @@ def as_pictures(x: torch.Tensor) -> NDArray[np.uint8]:
     """float (N, 3, H, W) in -1..1 -> uint8 (N, H, W, 3)."""
     whole = ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte()
     return np.asarray(whole.permute(0, 2, 3, 1))
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where its first weight lies."""
+    return next(module.parameters()).device

@@ -22,14 +22,15 @@ from torch import nn
 from contracts.errors import CheckpointError
 from tabletop.cards import PRACTICAL
 
-Metrics = dict[str, float]
+Metrics = dict[str, float | torch.Tensor]
+"""Numbers to log; a tensor is read when its line is written, so that a GPU need not wait for it."""
 LossFunction = Callable[[int, np.random.Generator], tuple[torch.Tensor, Metrics]]
-"""(step, generator) -> (loss, numbers to log)."""
+"""(step, generator) -> (loss, numbers to log); the loss is where the weights are by then."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast. `max_seconds` only pauses a run: its result does not depend on it."""
+    """How long, how fast and where. `max_seconds` only pauses a run: its result does not depend on it."""
 
     steps: int
     learning_rate: float
@@ -44,6 +45,8 @@ class Schedule:
     save_every: float = 120.0
     """Seconds between checkpoints."""
     log_every: int = 50
+    device: str = "cpu"
+    """Where PyTorch computes. Another device rounds otherwise: weights that agree, not the same ones."""
 
     def lasting(self) -> dict[str, object]:
         """The settings that a result depends on."""
@@ -72,13 +75,14 @@ def train(
     """Train `model` (and the `extra` modules, such as heads that are thrown away) to the end of the schedule.
 
     The best estimate of the weights (the moving average where asked for) is in `model` when the run has
-    finished; `folder/NAME.pt` holds everything a resume needs, `folder/NAME.jsonl` the logged numbers.
+    finished, on the CPU; `folder/NAME.pt` holds everything a resume needs, `folder/NAME.jsonl` the logged
+    numbers.
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_flush_denormal(
         True
     )  # gradients that underflow would otherwise cost a CPU ten times the arithmetic
-    modules = nn.ModuleList([model, *extra])
+    modules = nn.ModuleList([model, *extra]).to(schedule.device)
     parameters = [p for p in modules.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=schedule.learning_rate, betas=schedule.betas, weight_decay=schedule.weight_decay
@@ -103,7 +107,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(schedule.seed * 1_000_003 + step)
-        with torch.autocast("cpu", torch.bfloat16, enabled=schedule.bf16):
+        with torch.autocast(torch.device(schedule.device).type, torch.bfloat16, enabled=schedule.bf16):
             value, metrics = loss(step, np.random.default_rng([schedule.seed, step]))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -112,9 +116,9 @@ def train(
         if average is not None:
             _follow(average, modules, min(schedule.ema_decay, (step + 1) / (step + 10)))
         step += 1
-        window.append({**metrics, "loss": float(value.detach()), "grad_norm": float(norm)})
+        window.append({**metrics, "loss": value.detach(), "grad_norm": norm})
         if step % schedule.log_every == 0:
-            mean = {k: round(float(np.mean([m[k] for m in window if k in m])), 5) for k in window[-1]}
+            mean = {k: round(float(np.mean([float(m[k]) for m in window if k in m])), 5) for k in window[-1]}
             elapsed = spent + time.monotonic() - started
             line = json.dumps({"step": step, "seconds": round(elapsed, 1), "lr": rate, **mean})
             print(f"{name} {line}", flush=True)
@@ -124,7 +128,7 @@ def train(
     log.close()
     if average is not None:
         modules.load_state_dict(average.state_dict())
-    modules.eval()
+    modules.eval().cpu()
     return Outcome(step, step >= schedule.steps, spent + time.monotonic() - started)
 
 
@@ -175,7 +179,7 @@ def _resume(
 ) -> tuple[int, float]:
     if not path.exists():
         return 0, 0.0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
     changed = [k for k, v in schedule.lasting().items() if state.get("schedule", {}).get(k, v) != v]
     if changed:
         raise CheckpointError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,15 +24,22 @@ from tabletop.scenes import SEED_RANGES
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPTokenizer
 
+    from tabletop.trainer import Schedule
+
 BUILD = Path("build/tabletop")
 WEIGHTS = Path(__file__).parent / "weights"
+
+
+def _sitting(args: argparse.Namespace, schedule: Schedule) -> Schedule:
+    """The schedule as this sitting follows it: how long, and on which device."""
+    return replace(schedule, max_seconds=args.max_seconds, device=args.device)
 
 
 def train_clip(args: argparse.Namespace) -> None:
     """Both towers of the tiny CLIP; needs the autoencoder, to know its pictures from renders."""
     from tabletop import clip
 
-    schedule = replace(clip.SCHEDULE, max_seconds=args.max_seconds)
+    schedule = _sitting(args, clip.SCHEDULE)
     pairs = data.load("train", clip.PAIRS, args.data)
     decoded = inputs.reconstructed(args, "train", clip.PAIRS)
     model, tokenizer, outcome = clip.train_clip(pairs, decoded, args.build / "clip", schedule)
@@ -45,7 +53,7 @@ def train_autoencoder(args: argparse.Namespace) -> None:
     """The generator's autoencoder; kept in the build folder until the generator is assembled."""
     from tabletop import autoencoder
 
-    schedule = replace(autoencoder.SCHEDULE, max_seconds=args.max_seconds)
+    schedule = _sitting(args, autoencoder.SCHEDULE)
     pairs = data.load("train", autoencoder.PAIRS, args.data)
     model, outcome = autoencoder.train_autoencoder(pairs, args.build / "autoencoder", schedule)
     if outcome.finished:
@@ -60,7 +68,7 @@ def train_geometry(args: argparse.Namespace) -> None:
     """The geometry check: its cutter, and the bounds that clean pictures keep."""
     from tabletop import autoencoder, geometry
 
-    schedule = replace(geometry.SCHEDULE, max_seconds=args.max_seconds)
+    schedule = _sitting(args, geometry.SCHEDULE)
     vae = inputs.trained_autoencoder(args)
     learned, chosen, measured = (inputs.geometry_pairs(part) for part in geometry.PARTS)
     rendered = data.stack([picture for pair in learned for picture in (pair.clean, pair.flawed)])
@@ -84,7 +92,7 @@ def train_scorer(args: argparse.Namespace) -> None:
     """The preference scorer, from the tiny CLIP."""
     from tabletop import preference
 
-    schedule = replace(preference.SCHEDULE, max_seconds=args.max_seconds)
+    schedule = _sitting(args, preference.SCHEDULE)
     model, tokenizer = inputs.bundled_clip(args)
     pairs = data.load("train", preference.PAIRS, args.data)
     decoded = inputs.reconstructed(args, "train", preference.PAIRS)
@@ -99,8 +107,8 @@ def train_reporter(args: argparse.Namespace) -> None:
     """A second preference scorer; shares neither first weights nor scenes with the one that selects."""
     from tabletop import clip, preference
 
-    from_nothing = replace(preference.REPORTER_CLIP, max_seconds=args.max_seconds)
-    schedule = replace(preference.REPORTER, max_seconds=args.max_seconds)
+    from_nothing = _sitting(args, preference.REPORTER_CLIP)
+    schedule = _sitting(args, preference.REPORTER)
     pairs = data.load("judge", preference.REPORTER_PAIRS, args.data)
     decoded = inputs.reconstructed(args, "judge", preference.REPORTER_PAIRS)
     folder = args.build / "reporter"
@@ -143,7 +151,7 @@ def train_judge(args: argparse.Namespace) -> None:
     """The independent judge; learns from the generator's pictures as well, once there is one."""
     from tabletop import judge
 
-    schedule = replace(judge.SCHEDULE, max_seconds=args.max_seconds)
+    schedule = _sitting(args, judge.SCHEDULE)
     pairs = data.load("judge", judge.PAIRS, args.data)
     decoded = inputs.reconstructed(args, "judge", judge.PAIRS)
     painted = inputs.judged_paintings(args) if inputs.generator_is_finished(args) else None
@@ -159,8 +167,8 @@ def train_generator(args: argparse.Namespace) -> None:
     """The diffusion model; needs the CLIP and the autoencoder."""
     from tabletop import autoencoder, generator
 
-    schedule = replace(generator.SCHEDULE, max_seconds=args.max_seconds)
-    settling = replace(generator.SETTLING, max_seconds=args.max_seconds)
+    schedule = _sitting(args, generator.SCHEDULE)
+    settling = _sitting(args, generator.SETTLING)
     clip_model, tokenizer = inputs.bundled_clip(args)
     vae = inputs.trained_autoencoder(args)
     pairs = data.load("train", None, args.data)
@@ -185,7 +193,7 @@ def train_inpainter(args: argparse.Namespace) -> None:
     from controller.generators.diffusers_inpainting import DiffusersInpainter
     from tabletop import inpainter
 
-    schedule = replace(inpainter.SCHEDULE, max_seconds=args.max_seconds)
+    schedule = _sitting(args, inpainter.SCHEDULE)
     parts = inpainter.load_parts(args.weights / "generator")
     pairs = data.load("train", None, args.data)
     unet, outcome = inpainter.train_inpainter(pairs, parts, args.build / "inpainter", schedule)
@@ -287,6 +295,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--threads", type=int, default=1, help="CPU threads (results are reproducible per count)"
     )
+    parser.add_argument(
+        "--device", help="cpu, cuda, cuda:1 or mps (default: a GPU where there is one, else cpu)"
+    )
     args = parser.parse_args(argv)
     if args.model in ("all", "data"):
         for split, count in data.DEFAULT_COUNTS.items():
@@ -296,8 +307,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     import torch
 
+    from controller.generators.loading import check_device
+
     torch.set_num_threads(args.threads)
     _keep_freed_memory()
+    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(args.device)
+    os.environ["ACCELERATE_USE_CPU"] = str(args.device == "cpu")  # the defender's trainer asks accelerate
     for name in names:
         COMMANDS[name](args)
 
