@@ -30,7 +30,7 @@ from flows.jobs.regeneration import Job, execute
 from flows.serving.cancelling import Cancelling, RunCancelled, say_cancelled
 from flows.serving.reviewing import ask_on_page
 from flows.serving.showing import Showing, flow_name
-from flows.terminal.console import share_done
+from flows.terminal.progress import share_done
 from flows.terminal.wording import clipped, count
 from flows.workers.slots import round_slot
 

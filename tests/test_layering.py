@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,13 +121,7 @@ def test_light_doors_do_not_load_torch_or_prefect(statement: str) -> None:
 
 
 def test_help_is_quick() -> None:
-    """Half a second on a quiet machine; the best of three, because machines are not."""
-
-    def seconds() -> float:
-        begun = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "flows.cli", "--help"], capture_output=True, cwd=ROOT, check=True
-        )
-        return time.perf_counter() - begun
-
-    assert min(seconds() for _ in range(3)) < 0.5
+    """Counted in modules, for they are what it waits for: 260 take a fifth of a second."""
+    code = "import sys; from flows.cli import build_parser; build_parser().format_help(); print(len(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert int(done.stdout) < 400

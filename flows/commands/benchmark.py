@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from flows.benchmark.reporting import Reported
     from flows.benchmark.results import ArmSaid, Results
     from flows.benchmark.running import Plan
-    from flows.terminal.benchmarking import BenchmarkProgress
+    from flows.terminal.progress import BenchmarkProgress
 
 ARMS = "one-shot,best-of-n,rewriting,regeneration"
 MAX_BUDGET = 50
@@ -157,8 +157,8 @@ def _in_flow(plan: Plan, facts: dict[str, Any], folder: Path, arguments: argpars
 def _prepared(plan: Plan) -> tuple[Plan, list[ArmSaid], BenchmarkProgress]:
     """The arms that can run, and what is missing for the others, said at once."""
     from flows.benchmark import running
-    from flows.terminal.benchmarking import BenchmarkProgress
     from flows.terminal.console import note
+    from flows.terminal.progress import BenchmarkProgress
 
     with waiting("loading the models"):
         able, said = running.prepare(plan)

@@ -109,7 +109,7 @@ def _target(folder: Path, out: Path | None) -> Path:
 def _gather(defender: Any, source: Any, indices: Sequence[int]) -> tuple[Evidence, list[dict[str, str]]]:
     from defender.evaluation.calibration import NOTHING, gather
     from defender.evaluation.pictures import Picture, Unreadable, batches
-    from flows.terminal.console import counting
+    from flows.terminal.progress import counting
 
     evidence, broken = NOTHING, []
     with counting("looking", len(indices)) as advance:
@@ -128,7 +128,7 @@ def _gather_tiled(defender: Any, zoom: int, source: Any, indices: Sequence[int])
     from defender.evaluation.calibration import NOTHING, gather_tiled
     from defender.evaluation.pictures import Picture, batches
     from defender.tiling import TiledDefender, Tiling
-    from flows.terminal.console import counting
+    from flows.terminal.progress import counting
 
     evidence, closer = NOTHING, TiledDefender(defender, Tiling(zoom))
     with counting("looking closer", len(indices)) as advance:

@@ -80,7 +80,7 @@ def _diagnose_many(paths: Sequence[Path], arguments: argparse.Namespace) -> int:
     from flows.files.output import output_folder
     from flows.jobs.diagnosing import examine
     from flows.pages.report import flat_settings
-    from flows.terminal.console import counting
+    from flows.terminal.progress import counting
 
     with output_folder(arguments.out or DEFAULT_OUT / f"diagnose-{_name(arguments.images)}") as folder:
         defender = load_defender(arguments)

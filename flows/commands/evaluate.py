@@ -117,7 +117,8 @@ def evaluate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 def _measure(task: Task, defender: Any, source: Any, indices: Sequence[int], journal: Journal) -> None:
     from defender.evaluation.tasks import rows_of
-    from flows.terminal.console import counting, note
+    from flows.terminal.console import note
+    from flows.terminal.progress import counting
 
     if journal.resumed:
         note(f"{journal.resumed} of {len(indices)} pictures were measured before; it goes on with the others")

@@ -194,8 +194,8 @@ def tools_of(job: InpaintingJob) -> Any:
 def work(job: InpaintingJob, arguments: argparse.Namespace, folder: Path) -> list[Run]:
     """Build the tools and run the loop, with Prefect or without it; `folder` is for what is asked about."""
     from flows.jobs.inpainting import execute
-    from flows.terminal.console import RunProgress
     from flows.terminal.inpainting import share_done
+    from flows.terminal.progress import RunProgress
 
     return run_loop(job, arguments, folder, RunProgress(job.rounds, share_done), tools_of, execute, _in_flow)
 

@@ -203,7 +203,7 @@ def _here_or_on_the_hub(given: str | None) -> str | None:
 
 def waiting(what: str) -> Any:
     """A spinner on stderr while something takes long."""
-    from flows.terminal.console import waiting
+    from flows.terminal.progress import waiting
 
     return waiting(what)
 

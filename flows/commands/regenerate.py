@@ -144,7 +144,7 @@ def _modifier_changes(arguments: argparse.Namespace) -> dict[str, object]:
 def work(job: Job, arguments: argparse.Namespace, folder: Path) -> list[Run]:
     """Build the tools and run the loop, with Prefect or without it; `folder` is for what is asked about."""
     from flows.jobs.regeneration import execute
-    from flows.terminal.console import RunProgress
+    from flows.terminal.progress import RunProgress
 
     return run_loop(job, arguments, folder, RunProgress(job.rounds), tools_of, execute, _in_flow)
 

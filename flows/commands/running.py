@@ -17,7 +17,7 @@ from flows.commands.options import INTERRUPTED, bank, waiting
 if TYPE_CHECKING:
     from contracts.records import Run
     from flows.jobs.approval import Approval
-    from flows.terminal.console import RunProgress
+    from flows.terminal.progress import RunProgress
 
 DEFAULT_SEED = 0
 

@@ -40,7 +40,7 @@ def export_pictures(arguments: argparse.Namespace, _words: Sequence[str]) -> int
     """`legion tabletop export`."""
     from defender.synthscars import export
     from flows.files.output import prepare_folder
-    from flows.terminal.console import counting
+    from flows.terminal.progress import counting
     from tabletop.held_out import RenderedScenes
 
     scenes = RenderedScenes(arguments.scenes, arguments.split, decoded=False)

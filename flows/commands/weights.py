@@ -56,7 +56,7 @@ def import_weights(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     from defender.hub import locate
     from defender.importing import check_target
     from defender.importing import import_weights as convert
-    from flows.terminal.console import waiting
+    from flows.terminal.progress import waiting
 
     check_target(arguments.target)
     with waiting("fetching what is not here yet"):

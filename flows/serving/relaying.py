@@ -26,7 +26,7 @@ from flows.serving.showing import image_url
 
 ENDING_SECONDS = 10.0
 PROGRESS = re.compile(r": (\d+) of (\d+)$")
-"""How `flows.terminal.console.counting` says how far it is where there is no terminal."""
+"""How `flows.terminal.progress.counting` says how far it is where there is no terminal."""
 
 
 def run_command(words: Sequence[str], board: Board) -> dict[str, Any]:

@@ -1,28 +1,16 @@
-"""What a person sees in the terminal: a progress bar and notes on stderr, tables on stdout."""
+"""What a person reads in the terminal: notes on stderr, tables on stdout."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from contracts.records import Diagnosis, Round, Run
-from controller.regeneration import STEPS
-from controller.steps import Event, StepFinished, StepStarted
 from flows.files.output import score_table
 from flows.jobs.diagnosing import Row
 from flows.jobs.replaying import Compared
@@ -34,7 +22,6 @@ from flows.terminal.wording import (
     outcome,
     reason_words,
     review_words,
-    step_words,
     verdict_words,
     word_difference,
 )
@@ -70,108 +57,6 @@ def note_unknown(prompt: str, words: Sequence[str]) -> None:
         verb = "is a word" if len(words) == 1 else "are words"
         where = prompt if len(prompt) <= 60 else prompt[:57] + "..."
         note(f'{listed(words[:8])} {verb} the model does not know, in "{where}"; it paints what it can')
-
-
-@contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """A spinner on stderr while something slow happens; nothing where stderr is no terminal."""
-    console = err()
-    if not console.is_terminal:
-        yield
-        return
-    with console.status(what):
-        yield
-
-
-@contextmanager
-def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on stderr, moved by one of `total` by each call of what is yielded; where stderr is no terminal,
-    a line at every tenth.
-    """
-    console = err()
-    if not console.is_terminal:
-        yield _counted_lines(what, total)
-        return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
-
-
-def _counted_lines(what: str, total: int) -> Callable[[], None]:
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if done * 10 // total > (done - 1) * 10 // total:
-            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
-
-    return advance
-
-
-class RunProgress:
-    """A bar moved by the events of the loop; where stderr is no terminal, each step is a line."""
-
-    def __init__(self, rounds: int, share: Callable[[StepFinished, int], float] | None = None) -> None:
-        """`rounds` at most; `share` says how much of them is behind an event, 0..1 (`share_done` if None)."""
-        self._share = share_done if share is None else share
-        self._console = err()
-        self._live = self._console.is_terminal
-        self._rounds = rounds
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._live,
-        )
-        self._task = self._bar.add_task("getting ready", total=1.0)
-
-    def listen(self, event: Event) -> None:
-        """Take an event of the loop."""
-        if isinstance(event, StepStarted):
-            words = step_words(event.step, event.round, event.total, event.noun)
-            self._bar.update(self._task, description=words)
-            if not self._live:
-                print(words, file=sys.stderr, flush=True)
-        elif isinstance(event, StepFinished):
-            done = max(self._bar.tasks[0].completed, self._share(event, self._rounds))
-            self._bar.update(self._task, completed=done)
-
-    def say(self, text: str) -> None:
-        """A line above the bar."""
-        self._console.print(Text(text), soft_wrap=True)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """No bar while the context lasts: somebody is asked."""
-        self._bar.stop()
-        try:
-            yield
-        finally:
-            self._bar.start()
-
-    @contextmanager
-    def shown(self) -> Iterator[RunProgress]:
-        """Show the bar while the context lasts."""
-        with self._bar:
-            yield self
-
-
-def share_done(event: StepFinished, rounds: int) -> float:
-    """How much of a job of so many rounds is behind this event, 0..1."""
-    steps = STEPS.index(event.step) + event.done / event.total
-    return (event.round - 1 + steps / len(STEPS)) / rounds
 
 
 def print_runs(runs: Sequence[Run]) -> None:

@@ -17,7 +17,8 @@ from controller.steps import StepFinished
 from flows.pages.charts import Point, curve, nice_ticks
 from flows.pages.gallery import Links, artifact_key, difference_words, gallery, plain, score_rows
 from flows.settings import prepare_prefect
-from flows.terminal.console import difference_text, note_unknown, share_done
+from flows.terminal.console import difference_text, note_unknown
+from flows.terminal.progress import share_done
 from flows.terminal.wording import (
     advice,
     listed,
