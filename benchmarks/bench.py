@@ -135,17 +135,19 @@ def judged(model: judge.JudgeNetwork, pictures: NDArray[np.uint8], scenes: Seque
     )
 
 
-def bundled_tools(guidance_scale: float | None = None) -> RegenerationTools:
+def bundled_tools(
+    guidance_scale: float | None = None, steps: int | None = None, generator: Path | None = None
+) -> RegenerationTools:
     """The default profile's tools, but painting in batches: faster, and not exact to the last bit."""
     section = load_profile("tabletop").generator
-    generator = DiffusersGenerator.load(
-        section.path,
-        steps=section.steps,
+    painter = DiffusersGenerator.load(
+        generator or section.path,
+        steps=steps or section.steps,
         guidance_scale=section.guidance_scale if guidance_scale is None else guidance_scale,
         batch_size=32,
         exact=False,
     )
-    return replace(regeneration_tools("tabletop"), generator=generator)
+    return replace(regeneration_tools("tabletop"), generator=painter)
 
 
 def loop_settings(rounds: int | None = None) -> RegenerationSettings:

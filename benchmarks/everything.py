@@ -42,6 +42,7 @@ MEASUREMENTS = {
     "defender-speed": "python -m benchmarks.defender",
     "painting-cost": "python -m benchmarks.inpainting --n 1 --arms cost",
     "batching": "python -m benchmarks.batching",
+    "busy": "python -m benchmarks.busy",
     "memory": "python -m benchmarks.memory",
     "renderer": "python -m benchmarks.renderer",
     "adapters": "python -m benchmarks.adapters",
