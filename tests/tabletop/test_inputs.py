@@ -30,12 +30,12 @@ def test_a_fingerprint_is_of_the_weights_and_of_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("value", [1, 2])
 def test_another_generator_paints_anew(tmp_path, monkeypatch, value):
-    args = argparse.Namespace(build=tmp_path / "build", weights=tmp_path / "weights")
+    args = argparse.Namespace(build=tmp_path / "build", weights=tmp_path / "weights", device="cpu")
     (args.build / "generator").mkdir(parents=True)
     weights(args.weights / "generator", 1)
     painted = []
 
-    def paint(folder, scenes, asked, seed):
+    def paint(folder, scenes, asked, seed, device):
         painted.append(seed)
         return np.full((2, 4, 4, 3), len(painted), np.uint8)
 

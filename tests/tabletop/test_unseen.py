@@ -36,9 +36,9 @@ def test_what_the_generator_painted_for_other_models_counts(monkeypatch):
     monkeypatch.setattr("numpy.save", lambda path, pictures: None)
     monkeypatch.setattr("numpy.load", lambda path: None)
     monkeypatch.setattr(
-        "tabletop.paintings.paint", lambda folder, scenes, asked, seed: painted.extend(scenes)
+        "tabletop.paintings.paint", lambda folder, scenes, asked, seed, device: painted.extend(scenes)
     )
-    args = argparse.Namespace(weights=inputs.Path("none"), build=inputs.Path("none"))
+    args = argparse.Namespace(weights=inputs.Path("none"), build=inputs.Path("none"), device="cpu")
     inputs._painted(args, "train", inputs.PAINTING_SEED)
     inputs._painted(args, "judge", inputs.JUDGED_PAINTING_SEED)
     assert len(painted) == 2 * inputs.PAINTED
