@@ -46,19 +46,18 @@ def main() -> None:
     parser.add_argument("--others", type=int, default=os.cpu_count(), help="processes beside (one per core)")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    alone: dict[str, list[float]] = {way: [] for way in WAYS}
-    beside: dict[str, list[float]] = {way: [] for way in WAYS}
-    for _ in range(args.repeats):
-        for way in WAYS:
-            alone[way].append(_seconds(args.pictures, WAYS[way]))
-    with _others(args.others):
-        for _ in range(args.repeats):
-            for way in WAYS:
-                beside[way].append(_seconds(args.pictures, WAYS[way]))
+    alone, beside = (_medians(others, args.repeats, args.pictures) for others in (0, args.others))
     print(f"| waiting | alone, s | beside {args.others} others, s | ratio |\n| --- | --- | --- | --- |")
     for way in WAYS:
-        one, two = median(alone[way]), median(beside[way])
+        one, two = alone[way], beside[way]
         print(f"| {way} | {one:.1f} | {two:.1f} | {two / one:.1f} x |")
+
+
+def _medians(others: int, repeats: int, pictures: int) -> dict[str, float]:
+    """Seconds of each way beside so many others."""
+    with _others(others):
+        rounds = [{way: _seconds(pictures, how) for way, how in WAYS.items()} for _ in range(repeats)]
+    return {way: median(seconds[way] for seconds in rounds) for way in WAYS}
 
 
 def _seconds(pictures: int, way: Mapping[str, str]) -> float:

@@ -5,8 +5,7 @@
     python -m benchmarks.everything --list                       what there is
 
 `build/measured/NAME.txt` holds the command, the weights it was run with and what it printed. With other
-weights it is run again. What measures seconds comes last, and wants a machine that
-does nothing else.
+weights it is run again. What measures seconds comes last, and wants a machine that does nothing else.
 """
 
 from __future__ import annotations

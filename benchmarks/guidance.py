@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.bench import HEADINGS, Bench, add_prompts, bundled_tools
 from contracts.intervals import bootstrap
 from contracts.records import CATEGORIES
+from tabletop.generator import DEFAULTS
 
 TUNING_SEED = 101
 """Never used for a reported figure."""
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=96, help="prompts")
     parser.add_argument("--seed", type=int, default=TUNING_SEED, help="of prompts and pictures")
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0, 1.5, 2.0, 2.5, 3.0])
-    parser.add_argument("--steps", type=int, nargs="+", default=[16])
+    parser.add_argument("--steps", type=int, nargs="+", default=[DEFAULTS["num_inference_steps"]])
     parser.add_argument("--generator", type=Path, help="a pipeline folder (default: the bundled one)")
     add_prompts(parser)
     args = parser.parse_args()

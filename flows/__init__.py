@@ -4,6 +4,6 @@ import os
 
 # The threads of one operation wait for each other by spinning, for milliseconds, before they sleep. While
 # another process needs the core, that makes a small network dozens of times slower (benchmarks/busy.py). A
-# thousand turns keep nearly all that spinning gains. Read once, when PyTorch's OpenMP is loaded.
+# thousand turns keep most of what spinning gains. Read once, when PyTorch's OpenMP is loaded.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -25,6 +25,7 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 from tabletop import autoencoder, captions
 from tabletop.clip import MAX_TOKENS, add_unknown_words, save_tokenizer
 from tabletop.data import PairSet
+from tabletop.tensors import device_of
 from tabletop.trainer import LossFunction, Metrics, Outcome, Schedule, train
 
 SCHEDULE = Schedule(
@@ -198,7 +199,7 @@ def _loss(
         t = torch.from_numpy((place * 1000).astype(np.int64).clip(0, 999))
         noise = torch.from_numpy(rng.standard_normal(x.shape, np.float32))
         a, s = alphas[t].sqrt().view(-1, 1, 1, 1), (1 - alphas[t]).sqrt().view(-1, 1, 1, 1)
-        here = unet.device
+        here = device_of(unet)
         x, hidden, t, noise, a, s = (tensor.to(here) for tensor in (x, hidden, t, noise, a, s))
         v = unet(a * x + s * noise, t, encoder_hidden_states=hidden).sample.float()
         return F.mse_loss(v, a * noise - s * x), {}

@@ -29,7 +29,7 @@ from tabletop import captions
 from tabletop.clip import MAX_TOKENS, add_unknown_words, save_tokenizer
 from tabletop.data import PairSet
 from tabletop.generator import build_scheduler
-from tabletop.tensors import pixels
+from tabletop.tensors import device_of, pixels
 from tabletop.trainer import Metrics, Outcome, Schedule, train
 
 SCHEDULE = Schedule(
@@ -109,6 +109,7 @@ def train_inpainter(
     torch.manual_seed(schedule.seed)
     unet = widened(narrow)
     unet.set_attn_processor(AttnProcessor())  # the fused attention's backward pass is slow on CPUs
+    vae.to(schedule.device)
     alphas = build_scheduler().alphas_cumprod
 
     @torch.no_grad()
@@ -135,11 +136,11 @@ def train_inpainter(
             wanted.append(picture)
             holes.append(hole)
             told.append(text(int(i), flawed, rng))
-        here = unet.device
+        here = device_of(unet)
         hidden = torch.from_numpy(np.stack(holes))[:, None].float().to(here)
         whole = pixels(np.stack(wanted)).to(here)
         with torch.no_grad():
-            latents = vae.to(here).encode(torch.cat([whole, whole * (1 - hidden)])).latent_dist.mean.float()
+            latents = vae.encode(torch.cat([whole, whole * (1 - hidden)])).latent_dist.mean.float()
         x, around = latents.chunk(2)
         mask = F.max_pool2d(hidden, CELL)
         middle = 1 / (1 + np.exp(-rng.normal(0.0, 1.0, BATCH)))

@@ -269,6 +269,19 @@ def _keep_freed_memory() -> None:
     libc.mallopt(trim_threshold, 1 << 30)
 
 
+def _prepare(args: argparse.Namespace) -> None:
+    """Threads, memory and device of all trainings. Raises InvalidInput for a device that is not here."""
+    import torch
+
+    from controller.generators.loading import check_device
+
+    torch.set_num_threads(args.threads)
+    _keep_freed_memory()
+    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(args.device)
+    os.environ["ACCELERATE_USE_CPU"] = str(args.device == "cpu")  # the defender's trainer asks accelerate
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "autoencoder": train_autoencoder,
     "clip": train_clip,
@@ -299,21 +312,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--device", help="cpu, cuda, cuda:1 or mps (default: a GPU where there is one, else cpu)"
     )
     args = parser.parse_args(argv)
+    names = {"all": list(COMMANDS), "data": []}.get(args.model, [args.model])
+    if names:
+        _prepare(args)
     if args.model in ("all", "data"):
         for split, count in data.DEFAULT_COUNTS.items():
             data.make(split, count, args.data)
-    names = {"all": list(COMMANDS), "data": []}.get(args.model, [args.model])
-    if not names:
-        return
-    import torch
-
-    from controller.generators.loading import check_device
-
-    torch.set_num_threads(args.threads)
-    _keep_freed_memory()
-    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    check_device(args.device)
-    os.environ["ACCELERATE_USE_CPU"] = str(args.device == "cpu")  # the defender's trainer asks accelerate
     for name in names:
         COMMANDS[name](args)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,8 +122,19 @@ def test_light_doors_do_not_load_torch_or_prefect(statement: str) -> None:
 
 
 def test_help_is_quick() -> None:
-    """Counted in modules, for they are what it waits for: 260 take a fifth of a second."""
-    helped = "from flows.cli import build_parser; build_parser().format_help()"
-    code = f"{helped}; import sys; print(len(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert int(done.stdout) < 400
+    """Half a second of the processor, whoever else wants it; the best of three."""
+
+    def seconds() -> float:
+        before = _processor_seconds()
+        subprocess.run(
+            [sys.executable, "-m", "flows.cli", "--help"], capture_output=True, cwd=ROOT, check=True
+        )
+        return _processor_seconds() - before
+
+    assert min(seconds() for _ in range(3)) < 0.5
+
+
+def _processor_seconds() -> float:
+    """Of all processes that this one started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -306,3 +307,6 @@ def test_opening_a_database_that_is_ready_does_not_load_alembic(home: Path) -> N
     open_memory_bank().close()
     code = "import sys, memory_bank; memory_bank.open_memory_bank(); sys.exit('alembic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    begun = time.perf_counter()
+    open_memory_bank().close()
+    assert time.perf_counter() - begun < 1

@@ -11,22 +11,10 @@ import pytest
 import torch
 
 from contracts.errors import InvalidInput
-from tabletop import autoencoder, clip, data, generator, geometry, inpainter, judge, preference, trainer
-from tabletop.flaws import render_pair
+from tabletop import autoencoder, clip, generator, geometry, inpainter, judge, preference, trainer
 from tabletop.training import WEIGHTS, main
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def pairs():
-    made = [render_pair(seed, objects=1 + seed % 2) for seed in range(12)]
-    return data.PairSet(
-        data.stack([p.clean for p in made]),
-        data.stack([p.flawed for p in made]),
-        np.stack([data._packed_masks(p, 64) for p in made]),
-        [data._facts(p) for p in made],
-    )
 
 
 @pytest.fixture
@@ -63,16 +51,19 @@ def test_losses_are_computed_where_the_weights_are(pairs, on_meta, tmp_path):
     preference.train_scorer(bundled("clip"), tokenizer, pairs, both, tmp_path)
     geometry.train_cutter(pairs.clean, covers, tmp_path)
     generator.train_generator(pairs, latents, bundled("clip"), tokenizer, tmp_path)
-    inpainter.train_inpainter(pairs, inpainter.load_parts(WEIGHTS / "generator"), tmp_path)
+    parts = inpainter.load_parts(WEIGHTS / "generator")
+    inpainter.train_inpainter(pairs, parts, tmp_path, replace(inpainter.SCHEDULE, device="meta"))
     paintings = (pairs.clean, np.ones(len(pairs), bool))
     judge.train_judge(pairs, both, tmp_path, paintings=paintings)
     assert on_meta == ["autoencoder", "clip", "scorer", "geometry", "generator", "inpainter", "judge"]
 
 
-def test_a_device_that_is_not_here_is_refused_before_anything_is_loaded(tmp_path):
+@pytest.mark.parametrize("model", ["clip", "all"])
+def test_a_device_that_is_not_here_is_refused_before_anything_is_made(tmp_path, model):
     absent = "mps" if not torch.backends.mps.is_available() else "cuda"
     with pytest.raises(InvalidInput, match=f"torch finds no {absent} device here"):
-        main(["clip", "--device", absent, "--build", str(tmp_path), "--data", str(tmp_path)])
+        main([model, "--device", absent, "--build", str(tmp_path), "--data", str(tmp_path)])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_training_ends_on_the_cpu(tmp_path):

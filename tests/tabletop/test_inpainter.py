@@ -9,22 +9,9 @@ import torch
 from contracts.records import InpaintRequest
 from controller.generators.diffusers_inpainting import DiffusersInpainter
 from tabletop import inpainter
-from tabletop.data import PairSet, _facts, _packed_masks, stack
-from tabletop.flaws import render_pair
 from tabletop.training import WEIGHTS
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def pairs():
-    made = [render_pair(seed, objects=1 + seed % 2) for seed in range(12)]
-    return PairSet(
-        stack([p.clean for p in made]),
-        stack([p.flawed for p in made]),
-        np.stack([_packed_masks(p, 64) for p in made]),
-        [_facts(p) for p in made],
-    )
 
 
 @pytest.fixture(scope="module")
