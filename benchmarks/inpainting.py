@@ -45,11 +45,9 @@ from benchmarks.bench import WEIGHTS, Row, Said, judged, show
 from benchmarks.repair_measures import Damage, Outcome, Truth, UpstreamWords, Word, apart, outcome
 from contracts.errors import InvalidInput, LegionError
 from contracts.intervals import Interval, bootstrap, ratio, resample
-from contracts.protocols import Inpainter, MemoryBank
+from contracts.protocols import MemoryBank
 from contracts.records import CATEGORIES, Finding, Image, Run
 from controller.aims import Elsewhere
-from controller.generators.diffusers_inpainting import DiffusersInpainter
-from controller.generators.diffusers_pipeline import DiffusersGenerator
 from controller.inpainting import InpaintingCase, InpaintingSettings, InpaintingTools, inpaint
 from controller.region_gate import OpenGate
 from controller.regions import RegionSettings
@@ -277,30 +275,12 @@ def drift_rows(outcomes: Sequence[Outcome]) -> list[Said]:
     return rows
 
 
-def painter_of(profile_name: str, exact: bool) -> Inpainter:
-    """The profile's inpainter, painting one crop per call, or in batches: faster, and not exact to the last
-    bit."""
-    profile = load_profile(profile_name)
-    section, painter = profile.inpainting, profile.generator
-    steps = painter.steps if section.steps is None else section.steps
-    guidance = painter.guidance_scale if section.guidance_scale is None else section.guidance_scale
-    if section.path:
-        return DiffusersInpainter.load(
-            section.path, steps=steps, guidance_scale=guidance, batch_size=BATCH, exact=exact
-        )
-    generator = DiffusersGenerator.load(painter.path, batch_size=BATCH, exact=exact)
-    return DiffusersInpainter.share(generator, steps=steps, guidance_scale=guidance, batch_size=BATCH)
-
-
 def make_world(profile_name: str, prompts: bool, **changes: int | None) -> World:
-    """Tools and settings of a profile; `changes` are settings in place of the profile's, where not None."""
-    tools = inpainting_tools(profile_name)
-    tools = replace(
-        tools,
-        inpainter=painter_of(profile_name, exact=False),
-        # All arms begin with the same pictures.
-        defender=RememberingDefender(tools.defender, REMEMBERED),
-    )
+    """Tools and settings of a profile, but painting in batches: faster, and not exact to the last bit.
+    `changes` are settings in place of the profile's, where not None."""
+    tools = inpainting_tools(profile_name, exact=False, batch_size=BATCH)
+    # All arms begin with the same pictures.
+    tools = replace(tools, defender=RememberingDefender(tools.defender, REMEMBERED))
     section = load_profile(profile_name).inpainting
     same = ("rounds", "candidates", "tries", "strength", "quality", "match_colors")
     settings = InpaintingSettings(
@@ -432,7 +412,7 @@ def _measured(args: argparse.Namespace) -> tuple[list[Row | Said], dict[str, lis
         rows += drift_rows(outcomes[DRIFT])
     if COST in args.arms:
         painters = {
-            "exact": painter_of(args.profile, exact=True),
+            "exact": inpainting_tools(args.profile, exact=True, batch_size=BATCH).inpainter,
             "in batches": world.tools.inpainter,
         }
         rows += painting_cost.rows(painters, world.settings.regions, args.repeats, seeds[0])

@@ -42,6 +42,17 @@ def measured(rows, claim):
     return row.measured
 
 
+def test_the_painters_are_those_of_the_commands_but_for_batches(bench):
+    from benchmarks.bench import bundled_tools
+    from flows.assemble import inpainting_tools, regeneration_tools
+
+    for measured, used in (
+        (bench.make_world("tabletop", True).tools.inpainter, inpainting_tools("tabletop").inpainter),
+        (bundled_tools().generator, regeneration_tools("tabletop").generator),
+    ):
+        assert measured.describe() == used.describe() | {"exact": False}
+
+
 def test_upstreams_way_is_no_gate_and_one_painting_and_no_gate_chooses_among_as_many_as_guided(bench, world):
     guided, open_, theirs = (bench.arm(n, world, {}) for n in ("guided", "no-gate", "upstream-way"))
     assert isinstance(guided.tools.gate, MeasuredGate) and guided.settings.candidates == 4
