@@ -36,7 +36,7 @@ MEASUREMENTS = {
     "experience": "python -m benchmarks.experience --folder build/measured/experience",
     "small-artifacts": "python -m benchmarks.small_artifacts",
     # Seconds, which want a machine that does nothing else:
-    "stages": "python -m benchmarks.stages --steps 400",
+    "stages": "python -m benchmarks.stages --pairs 6000 --warm-up 600 --steps 400",
     "speed": "python -m benchmarks.speed",
     "defender-speed": "python -m benchmarks.defender",
     "painting-cost": "python -m benchmarks.inpainting --n 1 --arms cost",

@@ -4,11 +4,10 @@ from the same warmed-up network, on the same tabletop data, with as many steps; 
 detection head alone and costs little, comes on top of the first way's.
 
     python -m benchmarks.stages                    1,200 steps each: hours on two cores; goes on if stopped
-    python -m benchmarks.stages --steps 40 --n 40  a quick look
+    python -m benchmarks.stages --steps 40 --warm-up 40 --pairs 500 --n 40    a quick look
 
-Both are calibrated on scenes of the validation seeds and measured on scenes of the test seeds. Needs what
-`legion train defender` leaves under build/: its rendered pairs, what the autoencoder makes of them, and the
-warmed-up towers.
+Both are calibrated on scenes of the validation seeds and measured on scenes of the test seeds. Pairs are
+rendered, and go through the bundled generator's autoencoder, when they are not under build/ yet.
 """
 
 from __future__ import annotations
@@ -20,22 +19,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from diffusers import AutoencoderKL
 
-from benchmarks.bench import REPORTING_SEED
-from contracts.errors import CheckpointError
+from benchmarks.bench import REPORTING_SEED, WEIGHTS
 from contracts.tables import Table
 from defender import checkpoint
-from defender.datasets import Collator
+from defender.datasets import Collator, Samples
 from defender.evaluation import calibrate, measured
 from defender.evaluation.figures import Figure
 from defender.evaluation.tables import cell
 from defender.legion_defender import LegionDefender
 from defender.model import Legion
-from defender.text import Dialog
 from defender.training.heads import VisionHeads
-from defender.training.stages import train_joint, train_stage1, train_stage2
-from tabletop import data, inputs, training
+from defender.training.stages import pretrain_vision, train_joint, train_stage1, train_stage2
+from tabletop import autoencoder, data, training
 from tabletop import train_defender as recipe
 from tabletop.held_out import DECODED, RENDERED, RenderedScenes
 
@@ -52,26 +49,15 @@ SHOWN = (
 """What is told of both ways; accuracy is that of real against generated."""
 
 
-def warmed_up(
-    build: Path, pairs: data.PairSet, args: argparse.Namespace
-) -> tuple[Legion, VisionHeads, Dialog]:
-    """The network after its warm-up, its heads and its dialog. Raises CheckpointError without one."""
-    path = build / "defender" / "warm-up.safetensors"
-    if not path.exists():
-        raise CheckpointError(f"there is no {path}: run legion train defender first")
-    model, dialog = recipe.prepare(pairs, args.folder, args.weights / "clip")
-    heads = VisionHeads(model, recipe.HEAD_SIZES)
-    torch.nn.ModuleDict({"model": model, "heads": heads}).load_state_dict(load_file(path))
-    return model, heads, dialog
-
-
 def train_both(args: argparse.Namespace) -> None:
     """Train both ways, or go on with them; their checkpoints lie in the folder under WAYS."""
-    pairs = data.load("train", recipe.PAIRS, args.data)
-    samples = recipe.TabletopSamples(pairs, inputs.reconstructed(args, "train", recipe.PAIRS))
-    joint, joint_heads, dialog = warmed_up(args.build, pairs, args)
-    two, two_heads = copy.deepcopy(joint), copy.deepcopy(joint_heads)
+    data.make("train", args.pairs, args.data)
+    pairs = data.load("train", args.pairs, args.data)
+    samples = recipe.TabletopSamples(pairs, reconstructed(pairs))
+    joint, dialog = recipe.prepare(pairs, args.folder, WEIGHTS / "clip")
     collate = Collator(joint.config, dialog, recipe.FIRST_TOKEN_WEIGHT)
+    joint_heads = warm_up(joint, samples, collate, args)
+    two, two_heads = copy.deepcopy(joint), copy.deepcopy(joint_heads)
     schedule = replace(recipe.STAGE_1, steps=args.steps, seed=REPORTING_SEED)
     detection = replace(recipe.STAGE_2, steps=min(recipe.STAGE_2.steps, args.steps))
     train_stage1(two, samples, collate, schedule, args.folder / "two", heads=two_heads)
@@ -79,6 +65,24 @@ def train_both(args: argparse.Namespace) -> None:
     train_joint(joint, samples, collate, schedule, args.folder / "joint", heads=joint_heads)
     for name, network in zip(WAYS, (two, joint), strict=True):
         checkpoint.save(args.folder / name, network, dialog.tokenizer)
+
+
+def reconstructed(pairs: data.PairSet) -> recipe.Pictures:
+    """The pairs' pictures after the bundled generator's autoencoder."""
+    vae = AutoencoderKL.from_pretrained(WEIGHTS / "generator" / "vae").float().eval()
+    return autoencoder.reconstruct(vae, pairs.clean), autoencoder.reconstruct(vae, pairs.flawed)
+
+
+def warm_up(network: Legion, samples: Samples, collate: Collator, args: argparse.Namespace) -> VisionHeads:
+    """Warm the network's towers up as the bundled defender's were, once; the heads that it was done with."""
+    schedule = replace(recipe.WARM_UP, steps=args.warm_up)
+    torch.manual_seed(schedule.seed)
+    heads = VisionHeads(network, recipe.HEAD_SIZES)
+    path = args.folder / "warm-up.safetensors"
+    if not recipe.restore(path, network, heads):
+        pretrain_vision(network, heads, samples, collate, schedule, args.folder)
+        recipe.keep(path, network, heads)
+    return heads
 
 
 def measure(folder: Path, scenes: int) -> list[Figure]:
@@ -103,15 +107,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=1_200)
+    parser.add_argument("--steps", type=int, default=1_200, help="of stage 1, and of the joint one")
+    parser.add_argument("--warm-up", type=int, default=recipe.WARM_UP.steps, help="steps that both share")
+    parser.add_argument("--pairs", type=int, default=recipe.PAIRS, help="of a clean and a flawed picture")
     parser.add_argument(
         "--n", type=int, default=250, help="scenes to calibrate on, and as many to measure on"
     )
     parser.add_argument("--build", type=Path, default=training.BUILD)
-    parser.add_argument("--weights", type=Path, default=training.WEIGHTS)
     parser.add_argument("--data", type=Path, default=data.DEFAULT_FOLDER)
     args = parser.parse_args()
-    args.folder = args.build / f"stages-{args.steps}"
+    args.folder = args.build / f"stages-{args.pairs}-{args.warm_up}-{args.steps}"
     args.folder.mkdir(parents=True, exist_ok=True)
     train_both(args)
     print(table_of([measure(args.folder / way, args.n) for way in WAYS]).markdown())

@@ -176,11 +176,11 @@ def train(
     torch.manual_seed(plan.warm_up.seed)
     heads = VisionHeads(model, HEAD_SIZES)
     outcomes: dict[str, Outcome] = {}
-    if not _restore(build / "warm-up.safetensors", model, heads):
+    if not restore(build / "warm-up.safetensors", model, heads):
         outcomes["warm-up"] = pretrain_vision(model, heads, views, collate, plan.warm_up, build)
         if not outcomes["warm-up"].finished:
             return outcomes
-        _keep(build / "warm-up.safetensors", model, heads)
+        keep(build / "warm-up.safetensors", model, heads)
     settled = views if further is None else _seen(Chained(samples, TabletopSamples(further)))
     as_in_paper = {"mask_boost": 1.0, "heads_weight": SETTLING_HEADS_WEIGHT}
     rounds: list[tuple[str, Samples, Schedule, dict[str, Any]]] = [
@@ -188,14 +188,14 @@ def train(
         ("settling", settled, plan.settling, as_in_paper),
     ]
     for name, seen, schedule, weights in rounds:
-        if _restore(build / f"{name}.safetensors", model, heads):
+        if restore(build / f"{name}.safetensors", model, heads):
             continue
         outcomes[name] = train_stage1(
             model, seen, collate, schedule, build, heads=heads, name=name, **weights
         )
         if not outcomes[name].finished:
             return outcomes
-        _keep(build / f"{name}.safetensors", model, heads)
+        keep(build / f"{name}.safetensors", model, heads)
         checkpoint.save(out, model, dialog.tokenizer)
     if paintings is not None:
         everything = Chained(samples, paintings[1])
@@ -244,14 +244,16 @@ def _spoken(facts: dict[str, object]) -> Sequence[str]:
     return [text for f in findings for text in (f["phrase"], f": {f['explanation']}.")]
 
 
-def _keep(path: Path, model: Legion, heads: VisionHeads) -> None:
+def keep(path: Path, model: Legion, heads: VisionHeads) -> None:
+    """Write a network and its heads, as a part of the training leaves them."""
     both = torch.nn.ModuleDict({"model": model, "heads": heads}).state_dict()
     partial = path.with_suffix(".tmp")
     save_file({name: value.detach().clone().contiguous() for name, value in both.items()}, partial)
     partial.replace(path)
 
 
-def _restore(path: Path, model: Legion, heads: VisionHeads) -> bool:
+def restore(path: Path, model: Legion, heads: VisionHeads) -> bool:
+    """Read what `keep` wrote; False if there is nothing."""
     if not path.exists():
         return False
     torch.nn.ModuleDict({"model": model, "heads": heads}).load_state_dict(load_file(path))
