@@ -54,7 +54,7 @@ TWO_SOLIDS_SHARE = 0.5
 """How many scenes have two solids while it settles: the harder ones, of which the data has three in ten."""
 CAPTION_DROPOUT = 0.1
 UNKNOWN_WORD_SHARE = 0.05
-DEFAULTS = {"num_inference_steps": 16, "guidance_scale": 1.5}
+DEFAULTS = {"num_inference_steps": 16, "guidance_scale": 2.5}
 
 
 def build_unet() -> UNet2DConditionModel:
