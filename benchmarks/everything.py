@@ -11,6 +11,7 @@ weights it is run again. What measures seconds comes last, and wants a machine t
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shlex
 import subprocess
 import sys
@@ -19,8 +20,11 @@ from pathlib import Path
 
 from benchmarks.bench import WEIGHTS
 from controller.checkpoints import weights_digest
+from flows.profiles.loading import BUNDLED
 
 FOLDER = Path("build/measured")
+SETTINGS = ("legion_defaults.json", "thresholds.json", "scheduler_config.json")
+"""Beside the profile, what the models are used with."""
 MEASUREMENTS = {
     "world": "python -m benchmarks.world",
     "regeneration": "python -m benchmarks.regeneration",
@@ -31,8 +35,9 @@ MEASUREMENTS = {
     "robustness": "legion evaluate robustness --format tabletop --limit 400",
     "judge": "python -m benchmarks.judge",
     "inpainting": "python -m benchmarks.inpainting --keep build/measured/repairs "
-    "--arms guided,random,oracle,no-gate,upstream-way,upstream,drift",
-    "benchmark": "legion benchmark --no-prefect --out out/benchmark-400",
+    "--arms guided,random,oracle,no-gate,upstream-way,upstream,drift --drift-n 80",
+    "benchmark": "legion benchmark --no-prefect --out out/benchmark-400 "
+    "--arms one-shot,best-of-n,rewriting,regeneration,inpainting",
     "experience": "python -m benchmarks.experience --folder build/measured/experience",
     "small-artifacts": "python -m benchmarks.small_artifacts",
     # Seconds, which want a machine that does nothing else:
@@ -71,9 +76,14 @@ def main() -> int:
 
 
 def weights() -> str:
-    """The bundled models, each with the first digits of its digest."""
+    """The bundled models, each with the first digits of its digest, and the same of all their settings."""
     folders = sorted(folder for folder in WEIGHTS.iterdir() if folder.is_dir())
-    return ", ".join(f"{folder.name} {weights_digest(folder)[:8]}" for folder in folders)
+    said = [f"{folder.name} {weights_digest(folder)[:8]}" for folder in folders]
+    settings = hashlib.sha256((BUNDLED / "tabletop.toml").read_bytes())
+    for name in SETTINGS:
+        for path in sorted(WEIGHTS.rglob(name)):
+            settings.update(path.read_bytes())
+    return ", ".join([*said, f"settings {settings.hexdigest()[:8]}"])
 
 
 def measure(name: str, made_with: str) -> bool:

@@ -293,9 +293,10 @@ def make_world(profile_name: str, prompts: bool, **changes: int | None) -> World
 
 
 def measure(
-    names: Sequence[str], world: World, seeds: Sequence[int], bank: MemoryBank
+    names: Sequence[str], world: World, seeds: Sequence[int], bank: MemoryBank, drifting: int | None = None
 ) -> dict[str, list[Outcome]]:
-    """All arms over all pairs, block by block; says how far it is and how long it may take."""
+    """All arms over all pairs, block by block, but the drift over the first `drifting` only, if given. Says
+    how far it is and how long it may take."""
     outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
     seconds = dict.fromkeys(names, 0.0)
     for start in range(0, len(seeds), BLOCK):
@@ -303,7 +304,8 @@ def measure(
         pairs = {seed: pair_of(seed) for seed in block}
         for name in names:
             begun = time.perf_counter()
-            outcomes[name] += repair(name, world, pairs, bank)
+            if name != DRIFT or drifting is None or start < drifting:
+                outcomes[name] += repair(name, world, pairs, bank)
             seconds[name] += time.perf_counter() - begun
         done = start + len(block)
         left = sum(seconds.values()) / done * (len(seeds) - done)
@@ -381,6 +383,7 @@ def main() -> None:
     parser.add_argument("--no-prompts", action="store_true", help="scenes in the defender's words")
     for name in ("rounds", "candidates", "tries"):
         parser.add_argument(f"--{name}", type=int, help="in place of the profile's")
+    parser.add_argument("--drift-n", type=int, help=f"pairs of the drift, in whole {BLOCK}s (default: all)")
     parser.add_argument("--repeats", type=int, default=9, help="timings of each way of painting")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep all runs here, and go on from them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and all pairs' outcomes here")
@@ -403,7 +406,7 @@ def _measured(args: argparse.Namespace) -> tuple[list[Row | Said], dict[str, lis
     changes = {name: getattr(args, name) for name in ("rounds", "candidates", "tries")}
     world = make_world(args.profile, not args.no_prompts, **changes)
     with kept_in(args.keep) as bank:
-        outcomes = measure([name for name in args.arms if name != COST], world, seeds, bank)
+        outcomes = measure([name for name in args.arms if name != COST], world, seeds, bank, args.drift_n)
     rows: list[Row | Said] = [
         r for name in REPAIRING if name in outcomes for r in arm_rows(name, outcomes[name])
     ]

@@ -1,26 +1,27 @@
 """How far can the judge be believed on painted pictures, of which nobody knows the truth? The bundled judge
 beside the geometry check, which compares every solid with clean renders and is no classifier.
 
-    python -m benchmarks.judge            256 prompts, plain and with all modifiers
+    python -m benchmarks.judge            twice 256 prompts, plain and with all modifiers
 
-Two tables of counts: which shape (the judge's word against the nearest render), and whether the shape is
-flawed (the judge's word against the check's bounds).
+Tables of counts: which shape (the judge's word against the nearest render; pictures of one solid), and
+whether a solid is misshapen (the judge's word against the check's bounds; of one solid and of two).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.bench import WEIGHTS, Bench, Row, arguments, bundled_tools
+from benchmarks.bench import HEADINGS, WEIGHTS, Bench, Row, add_prompts, arguments, bundled_tools
 from contracts.intervals import bootstrap
 from contracts.records import CATEGORIES
 from tabletop import judge
 from tabletop.geometry import GeometryCheck
-from tabletop.scenes import SHAPES
+from tabletop.scenes import SHAPES, Shape
 
 STRUCTURE = CATEGORIES.index("structure")
 
@@ -43,33 +44,61 @@ def markdown(table: NDArray[np.int64], names: Sequence[str], corner: str) -> str
     return "\n".join([head, rule, *body])
 
 
-def main() -> None:
-    args = arguments(__doc__).parse_args()
-    bench = Bench(args.n, args.seed, bundled_tools())
-    pictures = np.concatenate([bench.paint(), bench.paint(CATEGORIES)])
-    asked = [[solid.shape for solid in scene.solids] for scene in bench.scenes] * 2
-    opinion = judge.judge(judge.load(WEIGHTS / "judge"), pictures)
-    check = GeometryCheck.load(WEIGHTS / "geometry")
-    nearest = [check.nearest_shape(picture) for picture in pictures]
+def shapes_table(pictures: NDArray[np.uint8], opinion: judge.Opinion) -> tuple[NDArray[np.int64], Row]:
+    """Of pictures of one solid: the judge's shape against the nearest render's, and how often they agree."""
+    nearest = [_check().nearest_shape(picture) for picture in pictures]
     there = [i for i, shape in enumerate(nearest) if shape is not None]
-    shapes = counts([SHAPES.index(nearest[i]) for i in there], opinion.shape[there].tolist(), len(SHAPES))
-    bad = [any(m.any() for m in masks) if masks else None for masks in check.misshapen(pictures, asked)]
+    names, words = [SHAPES.index(nearest[i]) for i in there], opinion.shape[there]
+    same = bootstrap(np.array(names) == words)
+    table = counts(names, words.tolist(), len(SHAPES))
+    return table, Row("judge and nearest render name the same shape", "", same)
+
+
+def flaws_table(
+    pictures: NDArray[np.uint8], asked: Sequence[Sequence[Shape]], opinion: judge.Opinion
+) -> tuple[NDArray[np.int64], list[Row]]:
+    """Whether a solid is misshapen: the judge's word against the check's, and how often they agree. Pictures
+    of which the check finds a solid missing are left out."""
+    bad = [any(m.any() for m in masks) if masks else None for masks in _check().misshapen(pictures, asked)]
     known = [i for i, word in enumerate(bad) if word is not None]
     seen = opinion.flaws[known, STRUCTURE] > 0.5
     truth = np.array([bad[i] for i in known])
-    flaws = counts(truth.astype(int).tolist(), seen.astype(int).tolist(), 2)
-    print(markdown(shapes, SHAPES, "nearest render / judge"), end="\n\n")
-    print(markdown(flaws, ("sound", "misshapen"), "geometry check / judge"), end="\n\n")
-    same = np.array([nearest[i] for i in there]) == np.array(SHAPES)[opinion.shape[there]]
     rows = [
-        Row("judge and nearest render name the same shape", "", bootstrap(same)),
         Row("misshapen by the check: judge sees it", "", bootstrap(seen[truth])),
         Row("sound by the check: judge agrees", "", bootstrap(~seen[~truth])),
     ]
-    print("\n".join(row.markdown() for row in rows))
+    return counts(truth.astype(int).tolist(), seen.astype(int).tolist(), 2), rows
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    add_prompts(parser)
+    args = parser.parse_args()
+    tools, network = bundled_tools(), judge.load(WEIGHTS / "judge")
+    facts: dict[str, dict[str, list[list[int]]]] = {}
+    for kind in args.prompts:
+        bench = Bench(args.n, args.seed, tools, kind)
+        pictures = np.concatenate([bench.paint(), bench.paint(CATEGORIES)])
+        asked = [[solid.shape for solid in scene.solids] for scene in bench.scenes] * 2
+        opinion = judge.judge(network, pictures)
+        flaws, rows = flaws_table(pictures, asked, opinion)
+        facts[kind] = {"structure": flaws.tolist()}
+        if kind == "one-solid":
+            shapes, row = shapes_table(pictures, opinion)
+            facts[kind]["shapes"] = shapes.tolist()
+            rows = [row, *rows]
+            print(markdown(shapes, SHAPES, "nearest render / judge"), end="\n\n")
+        corner = f"{HEADINGS[kind]}: geometry check / judge"
+        print(markdown(flaws, ("sound", "misshapen"), corner), end="\n\n")
+        print("| figure | bar | measured |\n| --- | --- | --- |")
+        print("\n".join(row.markdown() for row in rows), end="\n\n")
     if args.json is not None:
-        facts = {"shapes": shapes.tolist(), "structure": flaws.tolist()}
         args.json.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+@cache
+def _check() -> GeometryCheck:
+    return GeometryCheck.load(WEIGHTS / "geometry")
 
 
 if __name__ == "__main__":

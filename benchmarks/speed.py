@@ -159,7 +159,8 @@ def main() -> None:
     print(f"| the same one by one | {painted} | {one_by_one:.1f} s | |")
     print(f"| times as fast together | | {one_by_one / batch.seconds:.1f} x | |")
     for size, exact in ((1, True), (PICTURES, False)):
-        print(f"| one picture, {size} per model call | | {per_picture(size, exact):.2f} s | |")
+        how = "exact, one per model call" if exact else f"{size} per model call, `exact = false`"
+        print(f"| one picture, {how} | | {per_picture(size, exact):.2f} s | |")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,12 @@ class Table:
     lines: tuple[tuple[str, ...], ...]
 
     def markdown(self) -> str:
-        """The table in Markdown, numbers to the right."""
+        """The table in Markdown, numbers to the right. A bar or a line's end in a cell is kept from being one
+        of the table's."""
         rule = ["---", *["---:"] * (len(self.head) - 1)]
-        return "\n".join("| " + " | ".join(line) + " |" for line in (self.head, rule, *self.lines))
+        lines = (rule, *(map(_cell, line) for line in self.lines))
+        return "\n".join("| " + " | ".join(line) + " |" for line in (map(_cell, self.head), *lines))
+
+
+def _cell(said: str) -> str:
+    return " ".join(said.replace("|", "\\|").splitlines())

@@ -29,8 +29,13 @@ def described_scene(findings: Sequence[Finding]) -> str:
     words, other than letters, digits, space and simple punctuation) is passed over; if none is left, "a
     photo". Raises ModelError for an unusable confidence.
     """
-    for finding in sorted(findings, key=weight, reverse=True):
-        phrase = " ".join(finding.phrase.split()).strip(".,;:!?\"'")
+    return scene_of_phrases([finding.phrase for finding in sorted(findings, key=weight, reverse=True)])
+
+
+def scene_of_phrases(phrases: Sequence[str]) -> str:
+    """The same from the phrases alone, the one that matters most first."""
+    for said in phrases:
+        phrase = " ".join(said.split()).strip(".,;:!?\"'")
         if phrase and _is_name(phrase):
             return f"{ANY_SCENE} of {_thing(phrase)}"
     return ANY_SCENE

@@ -14,7 +14,8 @@ from contracts.records import Run
 from controller.inpainting import KIND
 from flows.jobs.approval import ALONE, Approval, Audience
 from flows.jobs.inpainting import InpaintingJob, execute
-from flows.regeneration import Watch, current_audience, in_front_of, leave, reviewer_for
+from flows.jobs.parameters import how_many, told
+from flows.regeneration import Watch, current_audience, handed, in_front_of, leave, reviewer_for
 from flows.serving.cancelling import say_cancelled
 from flows.serving.showing import Showing, flow_name
 from flows.terminal.inpainting import share_done
@@ -25,16 +26,16 @@ NAME = "inpaint"
 
 def inpaint_with_prefect(job: InpaintingJob, audience: Audience = ALONE) -> list[Run]:
     """Run a job as a flow and return its runs, as they stand in the memory bank."""
-    with in_front_of(audience) as front:
-        inpainting(job.as_parameters(), audience.approval.as_parameters())
+    with in_front_of(audience, job) as front:
+        inpainting(told(job.as_parameters(), "cases"), audience.approval.as_parameters())
     return front.runs
 
 
 def _name_from_context() -> str:
     from prefect.runtime import flow_run
 
-    cases = flow_run.parameters["job"]["cases"]
-    return flow_name(NAME, [Path(case["path"]).name for case in cases], "picture")
+    job = flow_run.parameters["job"]
+    return flow_name(NAME, Path(job["cases"][0]["path"]).name, how_many(job, "cases"), "picture")
 
 
 @flow(
@@ -47,10 +48,10 @@ def _name_from_context() -> str:
 def inpainting(job: dict[str, Any], approval: dict[str, Any]) -> None:
     """Diagnose, plan, paint and judge, region by region, until nothing is left to repair.
 
-    `job` is `flows.jobs.inpainting.InpaintingJob.as_parameters()`, `approval` that of an `Approval`. Models
-    are built once per process; the bank is the record.
+    `job` is what Prefect is told of the front's `flows.jobs.inpainting.InpaintingJob`, `approval` are the
+    parameters of an `Approval`. Models are built once per process; the bank is the record.
     """
-    run_inpainting(InpaintingJob.from_parameters(job), Approval(**approval))
+    run_inpainting(handed(), Approval(**approval))
 
 
 def run_inpainting(job: InpaintingJob, approval: Approval) -> None:

@@ -26,6 +26,7 @@ from controller.regeneration import KIND
 from controller.reviewing import Reviewer
 from controller.steps import Event, StepStarted
 from flows.jobs.approval import ALONE, Approval, Ask, Audience, reviewer
+from flows.jobs.parameters import how_many, told
 from flows.jobs.regeneration import Job, execute
 from flows.serving.cancelling import Cancelling, RunCancelled, say_cancelled
 from flows.serving.reviewing import ask_on_page
@@ -41,9 +42,11 @@ RETRY_DELAYS = [2, 10]
 
 @dataclass
 class Front:
-    """Somebody in front of a flow, and what the flow leaves there."""
+    """Somebody in front of a flow, with what it is to do, and what the flow leaves there."""
 
     audience: Audience
+    job: Any
+    """The whole of it: Prefect's server is told the beginning of what is too long for it."""
     runs: list[Run] = field(default_factory=list)
     """What the flow returns, as it stands in the memory bank. Prefect keeps no results."""
     afterwards: ExitStack = field(default_factory=ExitStack)
@@ -72,15 +75,15 @@ def start_server() -> None:
 
 
 @contextmanager
-def in_front_of(audience: Audience) -> Iterator[Front]:
-    """The flows started inside have this audience.
+def in_front_of(audience: Audience, job: Any) -> Iterator[Front]:
+    """The flow started inside has this audience, and works on this job.
 
     They send no heartbeats, by which an automation would notice a crash: whoever sits in front of the process
     sees it, and Prefect's heart makes each run wait up to a second for its last beat. A frequency in the
     environment or in Prefect's settings is kept. A flow that is cancelled on Prefect's page ends as after
     Ctrl-C, with KeyboardInterrupt.
     """
-    front = Front(audience)
+    front = Front(audience, job)
     token = _front.set(front)
     try:
         with front.afterwards, nullcontext() if heartbeat_wanted() else _without_heartbeat():
@@ -108,16 +111,16 @@ def heartbeat_wanted() -> bool:
 
 def regenerate_with_prefect(job: Job, audience: Audience = ALONE) -> list[Run]:
     """Run a job as a flow and return its runs, as they stand in the memory bank."""
-    with in_front_of(audience) as front:
-        regeneration(job.as_parameters(), audience.approval.as_parameters())
+    with in_front_of(audience, job) as front:
+        regeneration(told(job.as_parameters(), "cases"), audience.approval.as_parameters())
     return front.runs
 
 
 def _name_from_context() -> str:
     from prefect.runtime import flow_run
 
-    cases = flow_run.parameters["job"]["cases"]
-    return flow_name(NAME, [case["prompt"] for case in cases], "prompt")
+    job = flow_run.parameters["job"]
+    return flow_name(NAME, job["cases"][0]["prompt"], how_many(job, "cases"), "prompt")
 
 
 @flow(
@@ -130,10 +133,10 @@ def _name_from_context() -> str:
 def regeneration(job: dict[str, Any], approval: dict[str, Any]) -> None:
     """Paint, diagnose, score and revise until the pictures are clean or the rounds are used up.
 
-    `job` is `flows.jobs.regeneration.Job.as_parameters()`, `approval` that of an `Approval`. Models are built
-    once per process; the bank is the record.
+    `job` is what Prefect is told of the front's `flows.jobs.regeneration.Job`, `approval` are the parameters
+    of an `Approval`. Models are built once per process; the bank is the record.
     """
-    run_regeneration(Job.from_parameters(job), Approval(**approval))
+    run_regeneration(handed(), Approval(**approval))
 
 
 def run_regeneration(job: Job, approval: Approval) -> None:
@@ -242,6 +245,14 @@ def run_as_task(name: str, run_name: str, work: Callable[[], None]) -> None:
 def worth_a_retry(_task: Any, _run: Any, state: Any) -> bool:
     """True if the step failed at a server, a model's or the memory bank's, that may be back soon."""
     return isinstance(state.result(raise_on_failure=False), WORTH_A_RETRY)
+
+
+def handed() -> Any:
+    """The job of the flow that runs here. Raises LegionError in a flow that nobody is in front of."""
+    front = _front.get()
+    if front is None:
+        raise LegionError("this flow is started by a command, which hands it its job")
+    return front.job
 
 
 def current_audience() -> Audience:

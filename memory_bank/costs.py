@@ -16,7 +16,7 @@ from memory_bank.tables import ModelCallRow, RunRow, StepRow
 WEIGHTS = ("digest", "checkpoint", "weights")
 """Where a tool's description of itself has the digest of its weights."""
 
-_AT_ONCE = 500
+AT_ONCE = 500
 """Runs that are asked about in one statement."""
 _CALLS = cast(Table, ModelCallRow.__table__)
 
@@ -139,8 +139,8 @@ def spent_by_run(session: Session, runs: Sequence[int]) -> dict[int, Spent]:
     sums: Any = select(StepRow.run_pk, func.sum(REQUESTS), func.sum(tokens), func.sum(ModelCallRow.usd)).join(
         StepRow, StepRow.id == ModelCallRow.step_pk
     )
-    for start in range(0, len(runs), _AT_ONCE):
-        some = runs[start : start + _AT_ONCE]
+    for start in range(0, len(runs), AT_ONCE):
+        some = runs[start : start + AT_ONCE]
         rows: Iterable[Any] = session.execute(sums.where(StepRow.run_pk.in_(some)).group_by(StepRow.run_pk))
         found |= {pk: Spent(*row) for pk, *row in rows}
     return found

@@ -234,7 +234,8 @@ def _about(session: Session, who: tuple[str, str], symptom: Symptom, before: int
         ids.update(session.scalars(best_known.where(LessonRow.words == "")))
     near: set[int] = set()
     if symptom.topic and (search := _search(session, symptom)) is not None:
-        near.update(session.scalars(select(LessonRow.id).where(*here, search).limit(MOST_LOOKED_AT)))
+        related = select(LessonRow.id).where(*here, search).order_by(LessonRow.tried.desc())
+        near.update(session.scalars(related.limit(MOST_LOOKED_AT)))
     if not ids | near:
         return []
     newest = (
@@ -263,9 +264,9 @@ def _search(session: Session, symptom: Symptom) -> Any:
         wanted = " OR ".join(f'"{word}"' for word in words)
         said = " ".join(f'"{word}"' for word in topic)
         return LessonRow.id.in_(
-            text(
-                "SELECT rowid FROM lesson_words WHERE lesson_words MATCH :legion_wanted ORDER BY rank"
-            ).bindparams(legion_wanted=f"topic : ({wanted}) OR phrase : ({said})")
+            text("SELECT rowid FROM lesson_words WHERE lesson_words MATCH :legion_wanted").bindparams(
+                legion_wanted=f"topic : ({wanted}) OR phrase : ({said})"
+            )
         )
     english = text("'english'")
     return func.to_tsvector(english, LessonRow.topic).bool_op("@@")(

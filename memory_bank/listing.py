@@ -8,6 +8,7 @@ moment lets through is sorted by other orders than time in the size of what it l
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -16,10 +17,10 @@ from sqlalchemy.orm import Session
 
 from contracts.errors import InvalidInput
 from contracts.records import RunStatus
-from memory_bank.costs import spent_by_run
+from memory_bank.costs import AT_ONCE, spent_by_run
 from memory_bank.lease import is_live
 from memory_bank.settings import KINDS
-from memory_bank.tables import RoundRow, RunRow, StepRow, VerdictRow
+from memory_bank.tables import FindingRow, RoundRow, RunRow, StepRow, VerdictRow
 
 Order: TypeAlias = Literal["newest", "oldest", "rounds", "prompt"]
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -55,6 +56,8 @@ class RunSummary:
     """In and out, of language models."""
     usd: float | None
     """US dollars; 0 where no price is known."""
+    found: tuple[str, ...] = ()
+    """Of a run without a prompt, what was found in its first picture: phrases, the surest first."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,10 @@ def summaries(session: Session, wanted: RunFilter) -> list[RunSummary]:
     )
     rows = {pk: dict(zip(columns, row, strict=True)) for pk, *row in session.execute(statement)}
     spent = spent_by_run(session, list(rows))
-    return [
-        RunSummary(**{**values, "status": _status(values["status"], pk in live)}, **spent[pk]._asdict())
-        for pk, values in rows.items()
-    ]
+    found = _found(session, [pk for pk, values in rows.items() if not values["prompt"]])
+    for pk, values in rows.items():
+        values |= {"status": _status(values["status"], pk in live), "found": tuple(found.get(pk, ()))}
+    return [RunSummary(**values, **spent[pk]._asdict()) for pk, values in rows.items()]
 
 
 def _chosen(wanted: RunFilter, live: set[int], sqlite: bool) -> Select[Any]:
@@ -182,6 +185,21 @@ def _seconds() -> Any:
         .correlate(RunRow)
         .scalar_subquery()
     )
+
+
+def _found(session: Session, runs: Sequence[int]) -> dict[int, list[str]]:
+    """The phrases of each run's first picture. Masks are not read: in a bucket each is a question."""
+    phrases: dict[int, list[str]] = {}
+    for start in range(0, len(runs), AT_ONCE):
+        rows = session.execute(
+            select(RoundRow.run_pk, FindingRow.phrase)
+            .join(FindingRow, FindingRow.round_pk == RoundRow.id)
+            .where(RoundRow.run_pk.in_(runs[start : start + AT_ONCE]), RoundRow.round_index == 1)
+            .order_by(FindingRow.confidence.desc(), FindingRow.ordinal)
+        )
+        for pk, phrase in rows:
+            phrases.setdefault(pk, []).append(phrase)
+    return phrases
 
 
 def _live(session: Session) -> set[int]:

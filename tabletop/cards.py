@@ -51,45 +51,64 @@ def seconds_of(log: Path) -> float:
 
 
 def write(
-    name: str, folder: Path, parts: Sequence[Part], pairs: int, seeds: tuple[int, int], figures: Figures
+    name: str,
+    folder: Path,
+    parts: Sequence[Part],
+    pairs: int,
+    seeds: tuple[int, int],
+    figures: Figures,
+    device: str = "cpu",
 ) -> None:
-    """Write `folder/README.md` and `folder/training.json`. `pairs` were rendered from seeds in this range."""
-    described = [part.describe() for part in parts]
-    seconds = sum(seconds_of(part.log) for part in parts)
+    """Write `folder/README.md` and `folder/training.json`. `pairs` were rendered from seeds in this range;
+    the last sitting was on this device."""
     facts = {
         "pairs": pairs,
         "seeds": list(seeds),
-        "parts": described,
-        "training_seconds": round(seconds),
-        "machine": machine(),
+        "parts": [part.describe() for part in parts],
+        "training_seconds": round(sum(seconds_of(part.log) for part in parts)),
+        "machine": machine(device),
         "figures": {k: asdict(v) if isinstance(v, Interval) else round(v, 4) for k, v in figures.items()},
     }
     (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
-    rows = "\n".join(f"| {k} | {shown(v)} |" for k, v in figures.items())
-    hours = f"{seconds / 3600:.1f} hours on {machine()}"
-    (folder / "README.md").write_text(
+    (folder / "README.md").write_text(text_of(name, facts))
+
+
+def text_of(name: str, facts: Mapping[str, Any]) -> str:
+    """The card for people, from what `training.json` holds."""
+    rows = "\n".join(f"| {k} | {shown(v)} |" for k, v in facts["figures"].items())
+    hours = f"{facts['training_seconds'] / 3600:.1f} hours on {facts['machine']}"
+    first, last = facts["seeds"]
+    return (
         f"# {name}\n\n{_PURPOSE[name]}\n\n"
-        f"Made by `legion train {name}` in {hours}, from {pairs:,} rendered pairs of a clean and "
-        f"a flawed picture (scene seeds from {seeds[0]:,} up, below {seeds[1]:,}).\n"
+        f"Made by `legion train {name}` in {hours}, from {facts['pairs']:,} rendered pairs of a clean and "
+        f"a flawed picture (scene seeds from {first:,} up, below {last:,}).\n"
         "License: Apache-2.0, like the code; the data is rendered by `tabletop/`.\n\n"
         "## Figures\n\nOn held-out scenes that no training saw; brackets are 95 % bootstrap intervals.\n\n"
         f"| figure | value |\n| --- | --- |\n{rows}\n\n"
-        "## Training\n\n" + "\n\n".join(map(_settings, described)) + "\n"
+        "## Training\n\n" + "\n\n".join(map(_settings, facts["parts"])) + "\n"
     )
 
 
-def shown(value: Interval | float) -> str:
+def shown(value: Mapping[str, float] | float) -> str:
     """A figure, with its interval where it has one."""
-    if isinstance(value, Interval):
-        return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    if isinstance(value, Mapping):
+        return f"{value['mean']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
     return f"{value:.3f}"
 
 
-def machine() -> str:
+def machine(device: str = "cpu") -> str:
     """The kind of machine this is; it says nothing of whose."""
-    return f"a CPU ({platform.machine()}, {os.cpu_count()} hardware threads), torch {version('torch')}"
+    kind = f"a CPU ({platform.machine()}, {os.cpu_count()} hardware threads)"
+    if device.startswith("cuda"):
+        import torch
+
+        kind = f"a GPU ({torch.cuda.get_device_name(device)})"
+    elif device != "cpu":
+        kind = f"a GPU ({device}, {platform.machine()})"
+    return f"{kind}, torch {version('torch')}"
 
 
 def _settings(part: Mapping[str, object]) -> str:
-    lines = [f"- {k.replace('_', ' ')}: {v}" for k, v in part.items() if k != "name"]
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in part.items()}  # as JSON has no tuples
+    lines = [f"- {k.replace('_', ' ')}: {v}" for k, v in values.items() if k != "name"]
     return "\n".join([f"{part['name']}:", "", *lines])

@@ -35,7 +35,7 @@ def _sitting(args: argparse.Namespace, schedule: Schedule) -> Schedule:
     return replace(schedule, max_seconds=args.max_seconds, device=args.device)
 
 
-def train_clip(args: argparse.Namespace) -> None:
+def train_clip(args: argparse.Namespace) -> bool:
     """Both towers of the tiny CLIP; needs the autoencoder, to know its pictures from renders."""
     from tabletop import clip
 
@@ -47,9 +47,10 @@ def train_clip(args: argparse.Namespace) -> None:
         clip.save(model, tokenizer, args.weights / "clip")
         figures = clip.evaluate(model, tokenizer, data.load("validation", 1_000, args.data))
         _card(args, "clip", {"clip": schedule}, "train", clip.PAIRS, figures)
+    return outcome.finished
 
 
-def train_autoencoder(args: argparse.Namespace) -> None:
+def train_autoencoder(args: argparse.Namespace) -> bool:
     """The generator's autoencoder; kept in the build folder until the generator is assembled."""
     from tabletop import autoencoder
 
@@ -62,9 +63,10 @@ def train_autoencoder(args: argparse.Namespace) -> None:
         kept = {name: asdict(figure) for name, figure in figures.items()}
         (args.build / "autoencoder" / "figures.json").write_text(json.dumps(kept, indent=2))
         print(kept)
+    return outcome.finished
 
 
-def train_geometry(args: argparse.Namespace) -> None:
+def train_geometry(args: argparse.Namespace) -> bool:
     """The geometry check: its cutter, and the bounds that clean pictures keep."""
     from tabletop import autoencoder, geometry
 
@@ -86,9 +88,10 @@ def train_geometry(args: argparse.Namespace) -> None:
         clean, flawed = (autoencoder.reconstruct(vae, p) for p in geometry.pictures_of(measured))
         figures = geometry.evaluate(check, measured, clean, flawed)
         _card(args, "geometry", {"geometry": schedule}, "geometry", len(learned), figures)
+    return outcome.finished
 
 
-def train_scorer(args: argparse.Namespace) -> None:
+def train_scorer(args: argparse.Namespace) -> bool:
     """The preference scorer, from the tiny CLIP."""
     from tabletop import preference
 
@@ -101,9 +104,10 @@ def train_scorer(args: argparse.Namespace) -> None:
     )
     if outcome.finished:
         _finish_scorer(args, "scorer", model, tokenizer, {"scorer": schedule}, "train", preference.PAIRS)
+    return outcome.finished
 
 
-def train_reporter(args: argparse.Namespace) -> None:
+def train_reporter(args: argparse.Namespace) -> bool:
     """A second preference scorer; shares neither first weights nor scenes with the one that selects."""
     from tabletop import clip, preference
 
@@ -114,11 +118,12 @@ def train_reporter(args: argparse.Namespace) -> None:
     folder = args.build / "reporter"
     model, tokenizer, outcome = clip.train_clip(pairs, decoded, folder, from_nothing)
     if not outcome.finished:
-        return
+        return False
     model, outcome = preference.train_scorer(model, tokenizer, pairs, decoded, folder, schedule)
     if outcome.finished:
         schedules = {"clip": from_nothing, "scorer": schedule}
         _finish_scorer(args, "reporter", model, tokenizer, schedules, "judge", preference.REPORTER_PAIRS)
+    return outcome.finished
 
 
 def _finish_scorer(
@@ -147,7 +152,7 @@ def _finish_scorer(
     _card(args, name, schedules, split, trained_on, figures)
 
 
-def train_judge(args: argparse.Namespace) -> None:
+def train_judge(args: argparse.Namespace) -> bool:
     """The independent judge; learns from the generator's pictures as well, once there is one."""
     from tabletop import judge
 
@@ -161,9 +166,10 @@ def train_judge(args: argparse.Namespace) -> None:
         held_out = data.load("validation", 1_000, args.data)
         figures = judge.evaluate(model, held_out, inputs.reconstructed(args, "validation", 1_000))
         _card(args, "judge", {"judge": schedule}, "judge", judge.PAIRS, figures)
+    return outcome.finished
 
 
-def train_generator(args: argparse.Namespace) -> None:
+def train_generator(args: argparse.Namespace) -> bool:
     """The diffusion model; needs the CLIP and the autoencoder."""
     from tabletop import autoencoder, generator
 
@@ -183,12 +189,14 @@ def train_generator(args: argparse.Namespace) -> None:
         generator.save(unet, vae, clip_model, tokenizer, args.weights / "generator")
         kept = json.loads((args.build / "autoencoder" / "figures.json").read_text())
         figures = {name: Interval(**figure) for name, figure in kept.items()}
+        figures |= generator.evaluate(args.weights / "generator", args.weights / "geometry")
         schedules = {"autoencoder": autoencoder.SCHEDULE, "generator": schedule, "settling": settling}
         _card(args, "generator", schedules, "train", len(pairs), figures)
         (folder / inputs.FINISHED).touch()
+    return outcome.finished
 
 
-def train_inpainter(args: argparse.Namespace) -> None:
+def train_inpainter(args: argparse.Namespace) -> bool:
     """The inpainting model; starts as the generator."""
     from controller.generators.diffusers_inpainting import DiffusersInpainter
     from tabletop import inpainter
@@ -202,9 +210,10 @@ def train_inpainter(args: argparse.Namespace) -> None:
         painter = DiffusersInpainter.load(args.weights / "inpainter", batch_size=25, exact=False)
         figures = inpainter.evaluate(painter, data.load("validation", 200, args.data))
         _card(args, "inpainter", {"inpainter": schedule}, "train", len(pairs), figures)
+    return outcome.finished
 
 
-def train_defender(args: argparse.Namespace) -> None:
+def train_defender(args: argparse.Namespace) -> bool:
     """The small LEGION; its last stage needs the generator's pictures and is left out until there is one."""
     from tabletop import train_defender as recipe
 
@@ -226,7 +235,7 @@ def train_defender(args: argparse.Namespace) -> None:
         plan=plan,
     )
     if not all(outcome.finished for outcome in outcomes.values()):
-        return
+        return False
     held_out = data.load("validation", 1_000, args.data)
     measured = recipe.calibrate_and_measure(out, held_out, inputs.reconstructed(args, "validation", 1_000))
     figures = {f"{name} ({how})": v for how, values in measured.items() for name, v in values.items()}
@@ -237,6 +246,7 @@ def train_defender(args: argparse.Namespace) -> None:
         "stage-2": plan.stage_2,
     }
     _card(args, "defender", schedules, "train", len(everything), figures)
+    return True
 
 
 def _card(
@@ -255,7 +265,7 @@ def _card(
         for part, schedule in schedules.items()
     ]
     first = SEED_RANGES[split][0]
-    cards.write(name, args.weights / name, parts, pairs, (first, first + pairs), figures)
+    cards.write(name, args.weights / name, parts, pairs, (first, first + pairs), figures, args.device)
 
 
 def _keep_freed_memory() -> None:
@@ -282,7 +292,7 @@ def _prepare(args: argparse.Namespace) -> None:
     os.environ["ACCELERATE_USE_CPU"] = str(args.device == "cpu")  # the defender's trainer asks accelerate
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+COMMANDS: dict[str, Callable[[argparse.Namespace], bool]] = {
     "autoencoder": train_autoencoder,
     "clip": train_clip,
     "scorer": train_scorer,
@@ -293,6 +303,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "judge": train_judge,
     "defender": train_defender,
 }
+"""In the order in which one needs another. Each says whether it came to its end, or was paused."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -319,7 +330,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         for split, count in data.DEFAULT_COUNTS.items():
             data.make(split, count, args.data)
     for name in names:
-        COMMANDS[name](args)
+        if not COMMANDS[name](args):  # what comes after it needs it whole
+            print(f"legion train {name} is paused: the same command goes on")
+            break
 
 
 if __name__ == "__main__":

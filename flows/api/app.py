@@ -49,6 +49,7 @@ def _said(*statuses: int) -> dict[int | str, dict[str, Any]]:
         403: "outside the allowed folders, or a page of another site",
         404: "not there",
         409: "not in this state",
+        410: "what it needs was removed",
         413: "too large",
         414: "an address that is too long",
         422: "understood, but not usable",
@@ -181,7 +182,10 @@ def _add_looking(app: FastAPI, service: Service) -> None:
         return _Png(service.mask(run_id, index, number))
 
     @app.get(
-        "/v1/runs/{run_id}/result", response_class=_Png, responses={**PNG, **_said(409)}, tags=["looking"]
+        "/v1/runs/{run_id}/result",
+        response_class=_Png,
+        responses={**PNG, **_said(409, 410)},
+        tags=["looking"],
     )
     def result(run_id: RunId) -> Response:
         """The picture that the run returns, once it has ended."""

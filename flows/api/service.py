@@ -236,13 +236,18 @@ class Service:
         return _png(_gray(found[finding - 1].mask))
 
     def result(self, run_id: str) -> bytes:
-        """PNG of what the run returns. Raises Refusal as long as there is none."""
+        """PNG of what the run returns. Raises Refusal as long as there is none, and where the picture that
+        was sent is gone, whose transparency and notes belong to it."""
         submission, run = self._ended(run_id)
         assert run.result is not None
         image = self.bank.image(run.result)
         if run.kind == "regeneration":
             return _png(image)
-        source = read_picture(Path(submission.job["cases"][0]["path"]))
+        sent = Path(submission.job["cases"][0]["path"])
+        if not sent.is_file():
+            rounds = "its rounds have the repaired one without its transparency and notes"
+            raise Refusal(410, "gone", f"the picture that was sent for run {run_id} was removed: {rounds}")
+        source = read_picture(sent)
         with tempfile.TemporaryDirectory() as folder:
             return write_result(source, image, Path(folder) / "result").read_bytes()
 

@@ -23,7 +23,8 @@ from flows.benchmark.reporting import Reported, report
 from flows.benchmark.results import ArmSaid
 from flows.benchmark.running import Part, Plan, RunShares
 from flows.jobs.approval import Audience
-from flows.regeneration import RETRY_DELAYS, current_audience, in_front_of, worth_a_retry
+from flows.jobs.parameters import how_many, told
+from flows.regeneration import RETRY_DELAYS, current_audience, handed, in_front_of, worth_a_retry
 from flows.serving.board import Page, board_here, show_progress
 from flows.serving.cancelling import Cancelling, check_task, say_cancelled
 from flows.terminal.wording import count
@@ -51,9 +52,10 @@ def benchmark_with_prefect(
     this process only; `say` hears that it was cancelled on Prefect's page. Raises InvalidInput if the runner
     is not installed, ModelError if it breaks down."""
     spread = benchmark.with_options(task_runner=task_runner(runner, workers))
-    with in_front_of(Audience(lambda event: on_event(*event), say=say)):
+    with in_front_of(Audience(lambda event: on_event(*event), say=say), plan):
         try:
-            return spread(plan.as_parameters(), [asdict(arm) for arm in said], dict(facts), str(folder))
+            shown = told(plan.as_parameters(), "prompts")
+            return spread(shown, [asdict(arm) for arm in said], dict(facts), str(folder))
         except Exception as error:
             if runner == "threads" or isinstance(error, LegionError):
                 raise
@@ -111,7 +113,7 @@ def _name_from_context() -> str:
 
 
 def _subject(plan: Mapping[str, Any]) -> str:
-    return f"{count(len(plan['prompts']), 'prompt')} · {count(len(plan['arms']), 'arm')}"
+    return f"{count(how_many(plan, 'prompts'), 'prompt')} · {count(len(plan['arms']), 'arm')}"
 
 
 @flow(
@@ -124,11 +126,11 @@ def _subject(plan: Mapping[str, Any]) -> str:
 def benchmark(
     plan: dict[str, Any], said: list[dict[str, Any]], facts: dict[str, Any], folder: str
 ) -> Reported:
-    """Work on all shares, measure, and report. `plan` is `Plan.as_parameters()` of a prepared plan."""
+    """Work on all shares, measure, and report. `plan` is what Prefect is told of the front's."""
     arms = [ArmSaid(**arm) for arm in said]
     pages = _Pages(_subject(plan), str(facts["profile"]))
     try:
-        results = running.run(Plan.from_parameters(plan), arms, pages.watched(_spread), facts)
+        results = running.run(handed(), arms, pages.watched(_spread), facts)
         done = report(results, Path(folder))
         pages.finish(done)
     finally:

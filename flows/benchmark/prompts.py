@@ -148,9 +148,9 @@ def _json_list(path: Path) -> Iterator[_Raw]:
 def _table(path: Path) -> Iterator[_Raw]:
     text = "\n".join(line for _, line in _numbered(path))
     rows = csv.DictReader(io.StringIO(text), restkey="")
-    if "prompt" not in (rows.fieldnames or ()):
-        raise InvalidInput(f"{path}: the first line must name the columns, one of them 'prompt'")
     try:
+        if "prompt" not in (rows.fieldnames or ()):
+            raise InvalidInput(f"{path}: the first line must name the columns, one of them 'prompt'")
         for number, row in enumerate(rows, start=1):
             place = f"{path}, line {rows.line_num}"
             if "" in row:
@@ -168,6 +168,8 @@ def _record(values: dict[str, Any], place: str, number: int, folder: Path) -> _R
     for name in COLUMNS:
         if not isinstance(values.get(name, ""), str | int):
             raise InvalidInput(f"{place}: {name} must be text")
+        if any("\ud800" <= character <= "\udfff" for character in str(values.get(name, ""))):
+            raise InvalidInput(f"{place}: {name} holds half a character (a lone surrogate): write it anew")
     return _Raw(
         place,
         str(values.get("id") or f"line-{number}"),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from contracts.errors import InvalidInput
 from contracts.protocols import Defender, Generator, Inpainter, MemoryBank, PromptModifier, Scorer
-from contracts.records import GenerationRequest, Image, InpaintRequest, Lesson, Run
+from contracts.records import GenerationRequest, Image, InpaintRequest, Lesson, Repair, Run, Verdict
 from controller.inpainting import InpaintingSettings
 from controller.regeneration import RegenerationSettings
 from controller.region_gate import MeasuredGate, RegionGate, RegionGateSettings
@@ -294,8 +294,9 @@ class Steady:
 
 
 class Forgetful:
-    """A memory bank from which no run learns what helped in another: arms stay independent, and results do
-    not depend on the order in which prompts are worked on."""
+    """A memory bank from which no run learns what helped in another, and to which none teaches it: arms stay
+    independent, results do not depend on the order in which prompts are worked on, and no oracle and no mask
+    in a random place teaches a person's own runs."""
 
     def __init__(self, bank: MemoryBank) -> None:
         self._bank = bank
@@ -303,6 +304,22 @@ class Forgetful:
     def recall(self, *_: object, **__: object) -> tuple[Lesson, ...]:
         """Nothing."""
         return ()
+
+    def commit_verdict(self, run_id: str, index: int, verdict: Verdict, trials: object = ()) -> None:
+        """Without what it taught."""
+        self._bank.commit_verdict(run_id, index, verdict)
+
+    def commit_repair(
+        self,
+        run_id: str,
+        index: int,
+        region: int,
+        repair: Repair,
+        picture: Image | None,
+        trials: object = (),
+    ) -> str | None:
+        """Without what it taught."""
+        return self._bank.commit_repair(run_id, index, region, repair, picture)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._bank, name)

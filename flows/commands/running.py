@@ -189,5 +189,8 @@ def interrupted(words: Sequence[str], run_id: str, add_id: bool) -> int:
 
 
 def resume_command(words: Sequence[str], run_id: str, add_id: bool) -> str:
-    """The command that takes an interrupted job up again: the same words, and its run id."""
-    return shlex.join(["legion", *words, *(["--run-id", run_id] if add_id else [])])
+    """The command that takes an interrupted job up again: the same words, and its run id, which comes before
+    a `--` that ends the options."""
+    end = words.index("--") if "--" in words else len(words)
+    given = ["--run-id", run_id] if add_id else []
+    return shlex.join(["legion", *words[:end], *given, *words[end:]])

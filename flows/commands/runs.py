@@ -15,7 +15,6 @@ from flows.commands.options import DEFAULT_OUT, add_common, add_out, bank
 from flows.commands.presenting import present
 
 if TYPE_CHECKING:
-    from memory_bank import SqlMemoryBank
     from memory_bank.listing import RunSummary
 
 
@@ -89,11 +88,10 @@ def list_runs(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
         order=arguments.sort,
         limit=arguments.limit,
     )
-    bank = open_memory_bank()
-    runs = bank.summaries(wanted)
-    scenes = [scene_in(bank, run) for run in runs]
+    runs = open_memory_bank().summaries(wanted)
+    scenes = [scene_in(run) for run in runs]
     if arguments.json:
-        listed = [{**asdict(run), "scene": scene} for run, scene in zip(runs, scenes, strict=True)]
+        listed = [asdict(run) | {"scene": scene} for run, scene in zip(runs, scenes, strict=True)]
         print(json.dumps({"runs": listed}, ensure_ascii=False))
         return 0
     from flows.terminal.console import print_listing
@@ -102,18 +100,12 @@ def list_runs(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     return 0
 
 
-def scene_in(bank: SqlMemoryBank, run: RunSummary) -> str:
-    """What a run is about: its prompt or, of a picture that came without one, the defender's words on it.
-    Empty if there are none, or if files of the run are lost."""
-    if run.prompt or run.kind != "inpainting":
-        return run.prompt
-    from contracts.errors import MemoryBankError
-    from controller.inpainting import scene_of
+def scene_in(run: RunSummary) -> str:
+    """What a run is about: its prompt or, of a picture that came without one, the defender's surest words on
+    it. Empty if there are none."""
+    from controller.region_prompts import scene_of_phrases
 
-    try:
-        return scene_of(bank.load(run.run_id))
-    except MemoryBankError:
-        return ""
+    return run.prompt or (scene_of_phrases(run.found) if run.found else "")
 
 
 def show(arguments: argparse.Namespace, _words: Sequence[str]) -> int:

@@ -183,11 +183,20 @@ def _pictures(run: Run) -> Iterator[tuple[Round, str, str, str]]:
 
 def _masks(run: Run) -> Iterator[tuple[str, NDArray[Any]]]:
     for item in run.rounds:
-        for number, finding in enumerate(item.diagnosis.findings if item.diagnosis else (), start=1):
-            yield f"round-{item.index}-finding-{number}", finding.mask
+        here = f"round-{item.index}"
+        yield from _finding_masks(here, item.diagnosis)
         for number, repair in enumerate(item.repairs or (), start=1):
-            yield f"round-{item.index}-region-{number}-core", repair.plan.core
-            yield f"round-{item.index}-region-{number}-weights", repair.plan.weights
+            yield f"{here}-region-{number}-core", repair.plan.core
+            yield f"{here}-region-{number}-weights", repair.plan.weights
+            for count, candidate in enumerate(repair.candidates, start=1):
+                yield from _finding_masks(f"{here}-region-{number}-candidate-{count}", candidate.diagnosis)
+        for number, left in enumerate(item.left_out, start=1):
+            yield f"{here}-left-out-{number}", left.mask
+
+
+def _finding_masks(prefix: str, diagnosis: Diagnosis | None) -> Iterator[tuple[str, NDArray[Any]]]:
+    for number, finding in enumerate(diagnosis.findings if diagnosis else (), start=1):
+        yield f"{prefix}-finding-{number}", finding.mask
 
 
 def _round(item: Round) -> dict[str, Any]:

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar, Self
+
+MOST_TOLD = 400_000
+"""Characters of a flow run's parameters: Prefect's server refuses more than 524,288 bytes."""
+TOLD_OF_MANY = 100
+"""How much of a list it is told that is too long for it."""
+
+
+def told(values: Mapping[str, Any], listed: str) -> dict[str, Any]:
+    """Parameters as Prefect's server may keep them: of a list that is too long for it the beginning, and
+    under `of` the list's length."""
+    if len(json.dumps(values)) <= MOST_TOLD:
+        return dict(values)
+    return {**values, listed: list(values[listed])[:TOLD_OF_MANY], "of": len(values[listed])}
+
+
+def how_many(values: Mapping[str, Any], listed: str) -> int:
+    """The length of the list, from parameters that were `told`."""
+    return int(values.get("of", len(values[listed])))
 
 
 class Parameters:

@@ -40,7 +40,8 @@ def _name(kind: str, noun: str) -> Any:
     def name() -> str:
         from prefect.runtime import flow_run
 
-        return flow_name(kind, subjects(flow_run.parameters["form"]), noun)
+        about = subjects(flow_run.parameters["form"])
+        return flow_name(kind, about[0], len(about), noun)
 
     return name
 

@@ -44,10 +44,9 @@ Share = Callable[[StepFinished, int], float]
 """How much of a job of so many rounds is behind an event, 0..1."""
 
 
-def flow_name(kind: str, subjects: Sequence[str], noun: str) -> str:
-    """`regenerate · a red mug`, `regenerate · 16 prompts`."""
-    words = clipped(subjects[0], NAME_LENGTH) if len(subjects) == 1 else count(len(subjects), noun)
-    return f"{kind} · {words}"
+def flow_name(kind: str, first: str, number: int, noun: str) -> str:
+    """`regenerate · a red mug`, `regenerate · 16 prompts`; `first` is the first of so many."""
+    return f"{kind} · {clipped(first, NAME_LENGTH) if number == 1 else count(number, noun)}"
 
 
 def step_name(step: StepStarted, rounds: int, subject: str) -> str:

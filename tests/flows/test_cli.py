@@ -279,6 +279,9 @@ def test_the_plain_way_never_imports_prefect(tmp_path) -> None:
 
 
 def test_resume_command_quotes_and_adds_the_id_once() -> None:
+    dashed = ["regenerate", "--no-prefect", "--", "-5 cone"]
+    expected = "legion regenerate --no-prefect --run-id x1 -- '-5 cone'"
+    assert resume_command(dashed, "x1", True) == expected
     assert resume_command(["regenerate", "a b"], "x1", True) == "legion regenerate 'a b' --run-id x1"
     given = ["regenerate", "a", "--run-id", "x1"]
     assert resume_command(given, "x1", False) == "legion regenerate a --run-id x1"

@@ -19,6 +19,7 @@ from flows.cli import main
 from flows.jobs.inpainting import InpaintingJob, make_job, requests_for, unique_stems
 from flows.profiles.loading import load_profile
 from memory_bank import open_memory_bank
+from memory_bank.store import pixel_digest
 
 SQUARES = ((4, 4, 8, 8), (20, 20, 26, 25))
 PLAIN = ["--no-prefect", "--dilate", "1", "--feather", "1", "--candidates", "2"]
@@ -150,7 +151,15 @@ def test_a_run_without_a_prompt_is_listed_by_what_the_defender_saw(tools, capsys
     assert main(["runs"]) == 0 and "a photo of a square" in capsys.readouterr().out
     for file in Path(os.environ["LEGION_HOME"]).rglob("*.png"):
         file.unlink()
-    assert main(["runs"]) == 0 and "a picture without words" in capsys.readouterr().out
+    assert main(["runs"]) == 0 and "a photo of a square" in capsys.readouterr().out, "no file is read for it"
+
+
+def test_an_export_holds_every_mask_that_was_kept(tools, capsys, tmp_path):
+    assert main(["inpaint", saved("wall.png", *SQUARES), *PLAIN, "--run-id", "all", "--top-k", "1"]) == 0
+    assert main(["export", "all", "everything"]) == 0
+    kept = {path.stem for path in Path(os.environ["LEGION_HOME"]).rglob("masks/*/*.png")}
+    exported = {pixel_digest("mask", pixels(path) > 0) for path in Path("everything").glob("*.png")}
+    assert kept and kept <= exported
 
 
 def test_a_mask_and_a_protected_area_are_obeyed(tools, capsys):

@@ -47,6 +47,22 @@ def test_the_flow_gives_what_the_plain_loop_gives(server, scripted, tmp_path, mo
     assert "paint · 2 prompts · round 1/3" in {row["name"] for row in kept("task_runs")}
 
 
+def test_prefect_is_told_the_beginning_of_a_job_too_long_for_it(server, scripted, monkeypatch) -> None:
+    import httpx
+    from prefect.settings import PREFECT_API_URL
+
+    from flows.regeneration import regenerate_with_prefect
+
+    monkeypatch.setattr("flows.jobs.parameters.MOST_TOLD", 50)
+    monkeypatch.setattr("flows.jobs.parameters.TOLD_OF_MANY", 1)
+    prompts = ["a red cone", "a blue ball", "a green ring"]
+    assert [run.prompt for run in regenerate_with_prefect(job(prompts, "long"))] == prompts
+    asked = {"flow_runs": {"name": {"any_": ["regenerate · 3 prompts"]}}}
+    (kept,) = httpx.post(f"{PREFECT_API_URL.value()}/flow_runs/filter", json=asked).raise_for_status().json()
+    told = kept["parameters"]["job"]
+    assert [case["prompt"] for case in told["cases"]] == prompts[:1] and told["of"] == 3
+
+
 def test_tasks_are_named_in_plain_words_and_keep_nothing(server) -> None:
     from prefect import flow
     from prefect.context import TaskRunContext

@@ -93,6 +93,16 @@ def test_other_words_for_the_same_thing_are_found(bank: SqlMemoryBank) -> None:
     assert told(bank, "stranger", HAND, painter="somebody else") == ()
 
 
+def test_of_many_related_lessons_those_of_most_trials_are_looked_at(
+    bank: SqlMemoryBank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memory_bank.experience.MOST_LOOKED_AT", 5)
+    weak = [[trial(f"words {n}", False, Symptom("structure", f"thing {n}", "the finger"))] for n in range(8)]
+    good = often("five fingers", 9, 9, Symptom("structure", "palm", "the finger of the palm"))
+    teach(bank, "before", [*weak, *good])
+    assert told(bank, "now", Symptom("structure", "finger", "the finger"))[0].words == "five fingers"
+
+
 def test_few_trials_of_a_thing_make_room_for_those_of_its_category(bank: SqlMemoryBank) -> None:
     of_all = Symptom("structure")
     teach(bank, "before", [*often("five fingers", 2, 2), *often("five fingers", 30, 40, of_all)])

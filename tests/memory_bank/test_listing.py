@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from bank_samples import BEGIN
 from databases import Place
@@ -13,7 +14,7 @@ from sqlalchemy import event, insert
 from sqlalchemy.orm import Session
 
 from contracts.errors import InvalidInput
-from contracts.records import Image, Symptom, Trial, Verdict
+from contracts.records import Diagnosis, Finding, Image, Symptom, Trial, Verdict
 from memory_bank import SqlMemoryBank
 from memory_bank.experience import LessonFilter
 from memory_bank.listing import ORDERS, Order, RunFilter
@@ -55,6 +56,16 @@ def test_a_summary_says_what_the_run_says(three: SqlMemoryBank) -> None:
     assert summary.seconds == pytest.approx(sum(sum(item.seconds.values()) for item in run.rounds))
     (empty,) = three.summaries(RunFilter(kind="inpainting"))
     assert (empty.rounds, empty.best, empty.seconds) == (0, None, 0.0)
+
+
+def test_a_summary_of_a_run_without_a_prompt_says_what_was_found_surest_first(three: SqlMemoryBank) -> None:
+    mask = np.ones((4, 4), bool)
+    found = [Finding(mask, *said) for said in (("a", "", "structure", 0.2), ("b", "", "physics", 0.7))]
+    with three.begin("d", **{**BEGIN, "kind": "inpainting", "prompt": ""}):
+        three.open_round("d", 1, "", 1)
+        three.commit_image("d", 1, np.zeros((4, 4, 3), np.uint8), 0.1)
+        three.commit_diagnosis("d", 1, Diagnosis(tuple(found)), 0.1)
+    assert [run.found for run in three.summaries(RunFilter())] == [("b", "a"), (), (), ()]
 
 
 def test_filters_and_orders(three: SqlMemoryBank) -> None:

@@ -30,6 +30,10 @@ def test_a_card_names_data_seeds_hours_machine_and_intervals(tmp_path):
     assert "Apache-2.0" in text
 
 
+def test_a_card_of_a_gpu_says_so():
+    assert cards.machine("mps").startswith("a GPU (mps, ")
+
+
 def test_the_same_for_machines(tmp_path):
     _, facts = written(tmp_path)
     assert facts["training_seconds"] == 3600 and facts["seeds"] == [30_000_000, 30_008_000]

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -244,6 +245,17 @@ def test_a_picture_is_repaired_and_keeps_its_transparency(client) -> None:
     assert result.shape == (32, 32, 4) and not result[:2, :, 3].any()
     assert not red_squares.flawed(result[..., :3]).any()
     assert "<html" in client.get(run["links"]["report"]).text
+
+
+def test_the_result_of_a_picture_that_was_removed_is_gone(client, service) -> None:
+    sent = client.post("/v1/pictures", content=png(red_squares.picture((6, 6, 12, 12)))).json()["picture"]
+    asked = {"picture": sent, "prompt": "a gray wall"}
+    run = ended(client, client.post("/v1/inpaintings", json=asked).json()["run_id"])
+    kept = Path(service.submission(run["run_id"]).job["cases"][0]["path"])
+    kept.unlink()
+    answer = client.get(run["links"]["result"])
+    assert (answer.status_code, answer.json()["code"]) == (410, "gone")
+    assert kept.name not in answer.text
 
 
 def test_a_mask_says_what_is_repainted(client) -> None:

@@ -56,6 +56,12 @@ def test_every_arm_keeps_its_budget_and_begins_with_the_same_picture(results) ->
     assert work["regeneration"].work["diagnose"] == work["regeneration"].work["paint"]
 
 
+def test_no_arm_teaches_the_memory_that_a_person_s_runs_ask(measured) -> None:
+    from memory_bank.experience import LessonFilter
+
+    assert running.open_bank().lessons(LessonFilter()) == []
+
+
 def test_a_picture_is_painted_once_and_charged_to_each(measured) -> None:
     world, results = measured
     calls = [set(world.painter.seen[i : i + 4]) for i in range(0, len(world.painter.seen), 4)]

@@ -82,6 +82,8 @@ def test_a_json_list_holds_texts_or_objects(tmp_path) -> None:
         ("a.jsonl", '{"text": "a cone"}', "the prompt is missing"),
         ("a.jsonl", '{"prompt": ["a cone"]}', "prompt must be text"),
         ("a.jsonl", '{"prompt": "  "}', "line 1: the prompt is empty"),
+        ("a.jsonl", '{"prompt": "a cone", "id": "\\ud800"}', "line 1: id holds half a character"),
+        ("a.csv", 'prompt,"id\n' + "x" * 200_000, "field larger than field limit"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_its_place(tmp_path, name, content, message) -> None:

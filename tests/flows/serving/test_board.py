@@ -130,5 +130,5 @@ def test_whoever_sits_in_front_needs_no_heartbeat_unless_asked_for(server, frequ
     from flows.regeneration import in_front_of
 
     asked = {} if frequency is None else {HEARTBEAT: frequency}
-    with temporary_settings(asked), in_front_of(ALONE):
+    with temporary_settings(asked), in_front_of(ALONE, None):
         assert get_current_settings().flows.heartbeat_frequency == expected
