@@ -40,6 +40,9 @@ _FIRST_WORD = OPENING.split(maxsplit=1)[0]
 SAMPLES, SETTINGS = "samples.json", "settings.json"
 UNANNOTATED = ("plain", "folders")
 """Formats that say nothing about what is wrong in a picture."""
+PARTLY_ANNOTATED = ("loki", "richhf")
+"""Formats in which a generated picture without an artifact may have some: LOKI tells flaws of a picture as a
+whole, and RichHF-18K's raters marked what struck them."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,8 @@ class _Counting:
         self.samples = samples
         self.counts = {"real": 0, "generated": 0, "artifacts": 0, "other openings": 0}
         self.digests: dict[int, str] = {}
+        self.unmarked: list[int] = []
+        """Generated pictures without an artifact."""
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -126,6 +131,8 @@ class _Counting:
         self.counts["artifacts"] += len(sample.findings)
         self.counts["other openings"] += bool(sample.answer) and not sample.answer.startswith(_FIRST_WORD)
         self.digests[index] = digest_of(sample)
+        if sample.is_real is not True and not sample.findings:
+            self.unmarked.append(index)
         return sample
 
 
@@ -235,12 +242,12 @@ def gather(source: Source, settings: Settings, out: Path) -> Gathered:
     everything = Together(parts)
     facts = _inspected(everything, "samples", source, out)
     _check_contents(facts["counts"], settings, source)
-    usable, digests = facts["usable"], facts["digests"]
+    usable, digests = _teaching(facts, source, settings), facts["digests"]
     validation = settings.validation
     if validation.split is not None:
         others = source.samples(validation.split)
         other_facts = _inspected(others, f"samples of {validation.split}", source, out)
-        kept = other_facts["usable"][: validation.samples]
+        kept = _teaching(other_facts, source, settings)[: validation.samples]
         return Gathered(
             Subset(everything, tuple(usable)),
             Subset(others, tuple(kept)),
@@ -262,6 +269,15 @@ def gather(source: Source, settings: Settings, out: Path) -> Gathered:
     )
 
 
+def _teaching(facts: Mapping[str, Any], source: Source, settings: Settings) -> list[int]:
+    """The usable samples that a stage may learn from: where no annotation means not known, nothing may be
+    said of a picture without one."""
+    usable: list[int] = facts["usable"]
+    if settings.stage == "2" or source.format not in PARTLY_ANNOTATED:
+        return usable
+    return sorted(set(usable) - set(facts["unmarked"]))
+
+
 def _digest(training: Sequence[str], held_out: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([training, held_out]).encode()).hexdigest()
 
@@ -271,7 +287,7 @@ def _inspected(samples: Samples, what: str, source: Source, out: Path) -> dict[s
     path = out / SAMPLES
     label = f"{source.format} {source.root or ''} {source.clean or ''} {what} {len(samples)}"
     state = processes()
-    if state.is_main_process and "digests" not in _known(path).get(label, {}):
+    if state.is_main_process and "unmarked" not in _known(path).get(label, {}):
         out.mkdir(parents=True, exist_ok=True)
         counting = _Counting(samples)
         console = Console(stderr=True)
@@ -285,6 +301,7 @@ def _inspected(samples: Samples, what: str, source: Source, out: Path) -> dict[s
             "broken": found.broken,
             "counts": counting.counts,
             "digests": counting.digests,
+            "unmarked": counting.unmarked,
         }
         partial = path.with_suffix(".tmp")
         partial.write_text(json.dumps({**_known(path), label: facts}), encoding="utf-8")

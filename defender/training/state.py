@@ -90,7 +90,9 @@ def keep_only_trained(accelerator: Accelerator) -> None:
 
 
 def save(accelerator: Accelerator, folder: Path, name: str, step: int, begun: Mapping[str, Any]) -> None:
-    """Write the state of this step and remove older ones. All processes call this together."""
+    """Write the state of this step and remove older ones. All processes call this together. A state that is
+    there already stays: it is of the same step of the same run, and to replace it would leave a moment with
+    none."""
     target = folder / f"{name}.step-{step:06d}"
     partial = folder / f"{name}.unfinished"
     if accelerator.is_main_process:
@@ -100,8 +102,10 @@ def save(accelerator: Accelerator, folder: Path, name: str, step: int, begun: Ma
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         (partial / BEGUN).write_text(json.dumps(begun), encoding="utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
+        if target.exists():
+            shutil.rmtree(partial)
+        else:
+            partial.rename(target)
         for old in _states(folder, name):
             if old != target:
                 shutil.rmtree(old)

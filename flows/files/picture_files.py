@@ -7,6 +7,7 @@ own orientation, as far as it holds what was painted. What is lost is said in wo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,14 @@ class PictureFile:
         return None if self.layers is None else self.layers[..., 3] == 0
 
 
+STRUCTURE = frozenset(
+    (*range(254, 267), 273, *range(277, 285), 288, 289, 290, 291, 292, 293, 296, 317, 318, 319)
+    + (*range(320, 326), 330, 332, 333, 334, *range(336, 348), *range(512, 533), 34675)
+)
+"""Tags of a TIFF that say how its own pixels are stored, at which resolution and in which colors: the
+result's are others. Pillow hands them out among the notes."""
+
+
 def read_picture(path: Path) -> PictureFile:
     """Decode a picture file. Raises InvalidInput as `read_image` does."""
     image = read_image(path)
@@ -104,6 +113,8 @@ def read_picture(path: Path) -> PictureFile:
         exif = file.getexif()
         orientation = int(exif.get(ORIENTATION, 1))
         upright = ImageOps.exif_transpose(file)
+        for tag in STRUCTURE.intersection(exif):
+            del exif[tag]
         layers = np.array(upright.convert("RGBA")) if file.has_transparency_data else None
         indexes = np.array(upright) if mode == "P" else None
         extras: dict[str, Any] = {"exif": exif.tobytes()} if len(exif) else {}
@@ -114,7 +125,10 @@ def read_picture(path: Path) -> PictureFile:
         notes.append(f"{path} has more than 8 bits per channel: the result has 8")
     if frames > 1:
         notes.append(f"{path} has {frames} frames: the first is repaired, and the result has no other")
-    extras |= {name: info[name] for name in ("icc_profile", "dpi") if info.get(name)}
+    if info.get("icc_profile"):
+        extras["icc_profile"] = info["icc_profile"]
+    if info.get("dpi") and all(0 < float(number) < math.inf for number in info["dpi"]):
+        extras["dpi"] = info["dpi"]
     if text:
         extras["text"] = {key: str(value) for key, value in text.items()}
     mode = "L" if mode.startswith(("I", "F")) else mode

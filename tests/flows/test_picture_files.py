@@ -12,6 +12,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 
 from contracts.errors import InvalidInput
 from flows.files.picture_files import (
@@ -24,6 +25,7 @@ from flows.files.picture_files import (
     write_result,
 )
 
+ARTIST = 315
 SHAPE = (6, 9)
 RGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -298,6 +300,31 @@ def test_tiff_holds_them_as_png_does(tmp_path, name):
     out = write_result(source, source.image, tmp_path / "out", "tiff")
     assert Pillow.open(out).mode == name and what_is_lost(source, source.image, "tiff") == ()
     assert np.array_equal(decoded(out), decoded(tmp_path / "in.png"))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "CMYK", "RGB", "RGBA"])
+def test_a_tiff_of_any_kind_gives_a_tiff_that_opens(tmp_path, mode):
+    image = Pillow.fromarray(noise(*SHAPE, 3)).convert(mode)
+    image.save(tmp_path / "in.tif", compression="tiff_lzw", dpi=(72, 72), exif={ARTIST: "somebody"})
+    source = read_picture(tmp_path / "in.tif")
+    colored = source.image.copy()
+    colored[1:3, 1:3] = (200, 10, 30)
+    for number, result in enumerate((source.image, colored)):
+        out = write_result(source, result, tmp_path / f"out-{number}", "tiff")
+        with Pillow.open(out) as written:
+            assert written.getexif()[ARTIST] == "somebody" and written.info["dpi"] == (72, 72)
+            assert source.layers is not None or np.array_equal(np.asarray(written.convert("RGB")), result)
+
+
+@pytest.mark.parametrize("dots", [(0, 0), (1, 0)])
+def test_a_resolution_that_is_none_is_left_out(tmp_path, dots):
+    tags = ImageFileDirectory_v2()
+    tags[282] = tags[283] = IFDRational(*dots)
+    Pillow.fromarray(noise(*SHAPE, 3)).save(tmp_path / "in.tif", tiffinfo=tags)
+    source = read_picture(tmp_path / "in.tif")
+    for form in ("png", "tiff"):
+        out = write_result(source, source.image, tmp_path / "out", form)
+        assert np.array_equal(decoded(out), decoded(tmp_path / "in.tif"))
 
 
 def test_cmyk_becomes_rgb_with_a_note(tmp_path):

@@ -13,8 +13,8 @@ from defender import checkpoint
 from defender.legion_defender import LegionDefender
 from defender.model import Legion
 from defender.synthscars import export
-from defender.training import reporting
-from defender.training.network import Source, Together, train_network
+from defender.training import reporting, state
+from defender.training.network import Source, Together, gather, train_network
 from defender.training.settings import read_settings
 
 pytestmark = pytest.mark.slow
@@ -62,6 +62,35 @@ def test_stage_1_makes_a_defender_and_says_what_it_left_out(data, start, tmp_pat
     assert not [n for n in moved if "vision_tower" in n or "k_proj" in n.split("mask_decoder")[0][-40:]]
     log = [json.loads(line) for line in (tmp_path / "out" / "stage-1.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [1, 2, 3, 3] and "validation" in log[-1]
+
+
+@pytest.mark.parametrize(
+    ("form", "stage", "number"),
+    [("loki", "1", 4), ("richhf", "joint", 4), ("loki", "2", 7), ("synthscars", "1", 7)],
+)
+def test_where_no_annotation_means_not_known_a_picture_without_one_teaches_nothing(
+    samples, tmp_path, form, stage, number
+):
+    flawed = [sample for sample in samples if sample.findings][:3]
+    unmarked = [replace(sample, findings=(), is_real=False, answer="") for sample in flawed]
+    everything = [*unmarked, *flawed, replace(unmarked[0], is_real=True)]
+    source = Source(None, form, made=lambda _split: everything)
+    training = gather(source, settings(stage=stage, validation={"share": 0.0}), tmp_path).training
+    told = [sample.findings or sample.is_real for sample in map(training.__getitem__, range(len(training)))]
+    assert len(told) == number and (number == 7 or all(told))
+
+
+def test_a_state_of_a_step_that_is_kept_already_stays(tmp_path):
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=True)
+    state.save(accelerator, tmp_path, "one", 3, {"weights": 1})
+    (tmp_path / "one.step-000003" / "mark").touch()
+    state.save(accelerator, tmp_path, "one", 3, {"weights": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["one.step-000003"]
+    assert (tmp_path / "one.step-000003" / "mark").exists()
+    state.save(accelerator, tmp_path, "one", 4, {"weights": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["one.step-000004"]
 
 
 def test_the_same_command_goes_on(data, start, tmp_path):
