@@ -63,7 +63,7 @@ def all_tables(found: Figures) -> list[Titled]:
     tables = [summary(found), *beside_the_paper(found.results), *versus(found)]
     if found.categories:
         tables += categories(found)
-    tables.append(cost_table(found))
+    tables += [*by_calls(found), cost_table(found)]
     if left := not_run(found.results):
         tables.append(left)
     return tables
@@ -188,6 +188,22 @@ def categories(found: Figures) -> Iterator[Titled]:
                 for arm in found.means
             )
             yield Titled(f"By category: {measure.name}", Table(("arm", *found.categories), lines))
+
+
+def by_calls(found: Figures) -> Iterator[Titled]:
+    """The curves against cost as numbers: what each arm would hand over after so many generator calls."""
+    results = found.results
+    for measure in results.measures:
+        if not measure.independent or results.budget == 1:
+            continue
+        curves = {arm: figures.curve_by_calls(results, arm, measure.name) for arm in found.means}
+        lines = [
+            (arm_words(results, arm), *(value_words(point.value, measure) for point in curve))
+            for arm, curve in curves.items()
+        ]
+        head = ("arm", *(f"{calls}" for calls in range(1, results.budget + 1)))
+        said = f"{measure.name} after each generator call"
+        yield Titled(said, Table(head, tuple(lines)), aside=True)
 
 
 def cost_table(found: Figures) -> Titled:

@@ -72,6 +72,7 @@ def test_prefects_pages_show_progress_tables_and_gallery(server, world, profile,
     assert kept[None].type == "progress" and kept[None].data == 100
     assert "### Final pictures" in kept["benchmark-report"].data
     assert "**regeneration** against best-of-n" in kept["benchmark-report"].data
+    assert "after each generator call\n\n| arm | 1 | 2 | 3 |" in kept["benchmark-report"].data
     assert [row["arm"] for row in json.loads(kept["benchmark-summary"].data)] == list(ARMS)
 
 
