@@ -18,7 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from contracts.protocols import PromptModifier
-from contracts.records import Answer, Diagnosis, Finding, Revision, Run, Score, Usage
+from contracts.records import Answer, Diagnosis, Finding, Review, Revision, Run, Score, Usage, Verdict
 from controller.inpainting import InpaintingCase, InpaintingSettings, inpaint
 from controller.regeneration import Case, RegenerationSettings, RegenerationTools, regenerate
 from controller.regions import RegionSettings
@@ -78,6 +78,17 @@ class Tool:
         return Diagnosis((Finding(mask, "shadow", "too dark", "physics", 0.5),), 0.5, "dark")
 
 
+class Person:
+    """Is asked about every round, and leaves it to the gate."""
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+
+    def __call__(self, run: Run, _proposed: Verdict) -> Review:
+        self.calls += [f"ask {run.rounds[-1].index}"]
+        return Review("gate", "a person", "2026-11-22T10:00:00+00:00")
+
+
 class Paid:
     """A modifier whose every answer takes something."""
 
@@ -94,7 +105,7 @@ def run_regeneration(calls: list[str]) -> Run:
     tools = RegenerationTools(reporting_scorers=(), **parts)
     settings = RegenerationSettings(rounds=4, batch_size=1, memory=True)
     bank = open_memory_bank()
-    (run,) = regenerate([Case("killed", "a cone", 7)], tools, bank, settings)
+    (run,) = regenerate([Case("killed", "a cone", 7)], tools, bank, settings, reviewer=Person(calls))
     bank.close()
     return run
 
@@ -113,7 +124,7 @@ def run_inpainting(calls: list[str]) -> Run:
         memory=True,
         regions=RegionSettings(dilate_pixels=1, feather_pixels=1),
     )
-    (run,) = inpaint([case], tools, bank, settings)
+    (run,) = inpaint([case], tools, bank, settings, reviewer=Person(calls))
     bank.close()
     return run
 
