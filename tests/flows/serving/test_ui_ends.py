@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from studio import studio
+from studio import PATIENCE, studio
 
 pytestmark = pytest.mark.prefect
 
@@ -17,7 +17,7 @@ def test_one_signal_ends_all_of_it(tmp_path, sent):
     with studio(tmp_path) as running:
         parts = psutil.Process(running.process.pid).children(recursive=True)
         running.process.send_signal(sent)
-        assert len(parts) >= 2 and running.process.wait(60) == 0
+        assert len(parts) >= 2 and running.process.wait(PATIENCE) == 0
     gone(parts, running)
 
 
@@ -25,7 +25,7 @@ def test_when_one_part_dies_the_others_end_and_it_says_so(tmp_path):
     with studio(tmp_path) as running:
         parts = psutil.Process(running.process.pid).children(recursive=True)
         next(part for part in parts if "prefect" in " ".join(part.cmdline())).kill()
-        assert running.process.wait(60) == 1
+        assert running.process.wait(PATIENCE) == 1
     gone(parts, running)
     assert "error: " in running.log.read_text() and "Traceback" not in running.log.read_text()
 
