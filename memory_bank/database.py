@@ -10,6 +10,8 @@ at READ COMMITTED behind a lock on the run's row. A server that goes away is wai
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,7 +124,7 @@ class Database:
             raw = connection.connection.cursor()  # beneath SQLAlchemy, outside any transaction
             try:
                 if raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                    raw.execute("PRAGMA journal_mode=WAL")
+                    _change_to_wal(raw)
             finally:
                 raw.close()
 
@@ -201,3 +203,15 @@ def _begin_server(connection: Connection) -> None:
     if connection.get_execution_options().get("legion_write", False):
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(LOCK_SECONDS * 1000)}")
+
+
+def _change_to_wal(raw: Any) -> None:
+    """To change its mode SQLite waits for nobody; whoever opens the same new file is in the way."""
+    for left in reversed(range(100)):
+        try:
+            raw.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or not left:
+                raise
+            time.sleep(0.1)
