@@ -11,7 +11,6 @@ at READ COMMITTED behind a lock on the run's row. A server that goes away is wai
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,7 +110,7 @@ class Database:
         so ask again."""
 
         def worth(error: Exception) -> float:
-            if isinstance(error, OperationalError) and _is_lock(error):
+            if _is_lock(error):
                 return LOCK_SECONDS
             if not database_is_away(error):
                 return 0.0
@@ -124,7 +123,7 @@ class Database:
             raw = connection.connection.cursor()  # beneath SQLAlchemy, outside any transaction
             try:
                 if raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                    _change_to_wal(raw)
+                    raw.execute("PRAGMA journal_mode=WAL")
             finally:
                 raw.close()
 
@@ -134,7 +133,7 @@ class Database:
             yield
         except IntegrityError:
             raise  # the caller knows which rule was broken
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, sqlite3.Error) as error:
             if database_is_away(error):
                 raise StorageUnavailable(
                     f"the database {self.name} does not answer ({cause_of(error)[:200]}); start it, or "
@@ -150,14 +149,14 @@ class Database:
                 f"the database folder cannot be made: {error}; set LEGION_HOME to a writable folder"
             ) from error
 
-    def _explain(self, error: SQLAlchemyError) -> str:
+    def _explain(self, error: Exception) -> str:
         cause = cause_of(error)
         elsewhere = f"or choose another database with {DATABASE_VARIABLE}"
         if "not a database" in cause or "malformed" in cause:
             return f"{self.name} is no usable SQLite database ({cause}); restore it {elsewhere}"
         if "disk is full" in cause or "No space left" in cause:
             return f"there is no space left for the database {self.name}; free some, then resume"
-        if isinstance(error, OperationalError) and _is_lock(error):
+        if _is_lock(error):
             return f"the database {self.name} stayed locked too long; close what holds it {elsewhere}"
         if "readonly" in cause or "unable to open" in cause:
             return f"the database {self.name} cannot be used ({cause}); make its folder writable {elsewhere}"
@@ -168,8 +167,12 @@ def _is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
-def _is_lock(error: OperationalError) -> bool:
-    return "locked" in str(error.orig) or getattr(error.orig, "sqlstate", None) in _WORTH_WAITING
+def _is_lock(error: Exception) -> bool:
+    """Is another transaction in the way? `error` is SQLAlchemy's, or the SQLite driver's own."""
+    cause = error.orig if isinstance(error, OperationalError) else error
+    if isinstance(cause, sqlite3.OperationalError):
+        return "locked" in str(cause)
+    return getattr(cause, "sqlstate", None) in _WORTH_WAITING
 
 
 def _engine(url: URL, create: bool) -> Engine:
@@ -203,15 +206,3 @@ def _begin_server(connection: Connection) -> None:
     if connection.get_execution_options().get("legion_write", False):
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(LOCK_SECONDS * 1000)}")
-
-
-def _change_to_wal(raw: Any) -> None:
-    """To change its mode SQLite waits for nobody; whoever opens the same new file is in the way."""
-    for left in reversed(range(100)):
-        try:
-            raw.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or not left:
-                raise
-            time.sleep(0.1)

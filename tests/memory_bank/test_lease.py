@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from bank_samples import BEGIN
@@ -18,6 +20,7 @@ from databases import Place
 
 from contracts.errors import MemoryBankError, RunBusy
 from memory_bank import SqlMemoryBank, open_memory_bank
+from memory_bank.database import Database
 from memory_bank.lease import is_live, process_alive
 
 Fill = Callable[[SqlMemoryBank, str, int], None]
@@ -178,3 +181,41 @@ def test_a_lock_that_never_goes_is_one_line(place: Place, monkeypatch: pytest.Mo
         with pytest.raises(MemoryBankError, match="stayed locked too long"), bank.begin("run", **BEGIN):
             pytest.fail("wrote through a lock")
     bank.close()
+
+
+@pytest.mark.parametrize("seconds", [0.5, 60.0], ids=["for a moment", "for good"])
+def test_a_new_file_that_another_has_open_is_waited_for(
+    home: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr("memory_bank.database.LOCK_SECONDS", 2.0)
+    home.mkdir()
+    other = sqlite3.connect(home / "memory_bank.sqlite3", isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE theirs (id)")
+    other.execute("BEGIN")
+    other.execute("SELECT * FROM theirs").fetchall()
+    timer = threading.Timer(seconds, other.rollback)
+    timer.start()
+    try:
+        if seconds > 2.0:
+            with pytest.raises(MemoryBankError, match="stayed locked too long"):
+                open_memory_bank()
+        else:
+            open_memory_bank().close()
+            assert not timer.is_alive()
+    finally:
+        timer.cancel()
+        other.close()
+
+
+def test_two_that_change_a_new_file_to_wal_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite then refuses one of them without waiting: a moment that cannot be brought about."""
+    use_wal, refused = Database._use_wal, [sqlite3.OperationalError("database is locked")] * 3
+
+    def other_was_first(database: Database) -> None:
+        if refused:
+            raise refused.pop()
+        use_wal(database)
+
+    monkeypatch.setattr(Database, "_use_wal", other_was_first)
+    open_memory_bank().close()
+    assert not refused
