@@ -113,14 +113,12 @@ class Bench:
     def misshapen(self, pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """(N,) whether a solid that was asked for resembles no clean render of its shape, or is not there."""
         shapes = [[solid.shape for solid in scene.solids] for scene in self.scenes]
-        fits = _geometry_check().fits(pictures, shapes)
-        return np.array(
-            [not _geometry_check().sound(found, names) for found, names in zip(fits, shapes, strict=True)]
-        )
+        return ~geometry_check().all_sound(pictures, shapes)
 
 
 @cache
-def _geometry_check() -> GeometryCheck:
+def geometry_check() -> GeometryCheck:
+    """The bundled one, which compares solids with clean renders and is no classifier."""
     return GeometryCheck.load(WEIGHTS / "geometry")
 
 

@@ -11,16 +11,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.bench import HEADINGS, WEIGHTS, Bench, Row, add_prompts, arguments, bundled_tools
+from benchmarks.bench import (
+    HEADINGS,
+    WEIGHTS,
+    Bench,
+    Row,
+    add_prompts,
+    arguments,
+    bundled_tools,
+    geometry_check,
+)
 from contracts.intervals import bootstrap
 from contracts.records import CATEGORIES
 from tabletop import judge
-from tabletop.geometry import GeometryCheck
 from tabletop.scenes import SHAPES, Shape
 
 STRUCTURE = CATEGORIES.index("structure")
@@ -46,7 +53,7 @@ def markdown(table: NDArray[np.int64], names: Sequence[str], corner: str) -> str
 
 def shapes_table(pictures: NDArray[np.uint8], opinion: judge.Opinion) -> tuple[NDArray[np.int64], Row]:
     """Of pictures of one solid: the judge's shape against the nearest render's, and how often they agree."""
-    nearest = [_check().nearest_shape(picture) for picture in pictures]
+    nearest = [geometry_check().nearest_shape(picture) for picture in pictures]
     there = [i for i, shape in enumerate(nearest) if shape is not None]
     names, words = [SHAPES.index(nearest[i]) for i in there], opinion.shape[there]
     same = bootstrap(np.array(names) == words)
@@ -59,7 +66,10 @@ def flaws_table(
 ) -> tuple[NDArray[np.int64], list[Row]]:
     """Whether a solid is misshapen: the judge's word against the check's, and how often they agree. Pictures
     of which the check finds a solid missing are left out."""
-    bad = [any(m.any() for m in masks) if masks else None for masks in _check().misshapen(pictures, asked)]
+    bad = [
+        any(m.any() for m in masks) if masks else None
+        for masks in geometry_check().misshapen(pictures, asked)
+    ]
     known = [i for i, word in enumerate(bad) if word is not None]
     seen = opinion.flaws[known, STRUCTURE] > 0.5
     truth = np.array([bad[i] for i in known])
@@ -94,11 +104,6 @@ def main() -> None:
         print("\n".join(row.markdown() for row in rows), end="\n\n")
     if args.json is not None:
         args.json.write_text(json.dumps(facts, indent=2) + "\n")
-
-
-@cache
-def _check() -> GeometryCheck:
-    return GeometryCheck.load(WEIGHTS / "geometry")
 
 
 if __name__ == "__main__":

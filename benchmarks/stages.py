@@ -18,20 +18,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from diffusers import AutoencoderKL
 
 from benchmarks.bench import REPORTING_SEED, WEIGHTS
 from contracts.tables import Table
 from defender import checkpoint
-from defender.datasets import Collator, Samples
+from defender.datasets import Collator
 from defender.evaluation import calibrate, measured
 from defender.evaluation.figures import Figure
 from defender.evaluation.tables import cell
 from defender.legion_defender import LegionDefender
-from defender.model import Legion
-from defender.training.heads import VisionHeads
-from defender.training.stages import pretrain_vision, train_joint, train_stage1, train_stage2
+from defender.training.stages import train_joint, train_stage1, train_stage2
 from tabletop import autoencoder, data, training
 from tabletop import train_defender as recipe
 from tabletop.held_out import DECODED, RENDERED, RenderedScenes
@@ -56,7 +53,8 @@ def train_both(args: argparse.Namespace) -> None:
     samples = recipe.TabletopSamples(pairs, reconstructed(pairs))
     joint, dialog = recipe.prepare(pairs, args.folder, WEIGHTS / "clip")
     collate = Collator(joint.config, dialog, recipe.FIRST_TOKEN_WEIGHT)
-    joint_heads = warm_up(joint, samples, collate, args)
+    warm_up = replace(recipe.WARM_UP, steps=args.warm_up)
+    joint_heads, _ = recipe.warm_up(joint, samples, collate, warm_up, args.folder)
     two, two_heads = copy.deepcopy(joint), copy.deepcopy(joint_heads)
     schedule = replace(recipe.STAGE_1, steps=args.steps, seed=REPORTING_SEED)
     detection = replace(recipe.STAGE_2, steps=min(recipe.STAGE_2.steps, args.steps))
@@ -71,18 +69,6 @@ def reconstructed(pairs: data.PairSet) -> recipe.Pictures:
     """The pairs' pictures after the bundled generator's autoencoder."""
     vae = AutoencoderKL.from_pretrained(WEIGHTS / "generator" / "vae").float().eval()
     return autoencoder.reconstruct(vae, pairs.clean), autoencoder.reconstruct(vae, pairs.flawed)
-
-
-def warm_up(network: Legion, samples: Samples, collate: Collator, args: argparse.Namespace) -> VisionHeads:
-    """Warm the network's towers up as the bundled defender's were, once; the heads that it was done with."""
-    schedule = replace(recipe.WARM_UP, steps=args.warm_up)
-    torch.manual_seed(schedule.seed)
-    heads = VisionHeads(network, recipe.HEAD_SIZES)
-    path = args.folder / "warm-up.safetensors"
-    if not recipe.restore(path, network, heads):
-        pretrain_vision(network, heads, samples, collate, schedule, args.folder)
-        recipe.keep(path, network, heads)
-    return heads
 
 
 def measure(folder: Path, scenes: int) -> list[Figure]:

@@ -227,9 +227,8 @@ def evaluate(folder: Path, check_folder: Path, count: int = 128) -> dict[str, In
         for words, categories in said.items():
             asked = [captions.with_modifiers(captions.scene_caption(s), categories) for s in scenes]
             requests = [GenerationRequest(prompt, CARD_SEED + i) for i, prompt in enumerate(asked)]
-            fits = check.fits(np.stack(painter.generate(requests)), shapes)
-            sound = [check.sound(found, wanted) for found, wanted in zip(fits, shapes, strict=True)]
-            figures[f"resembles a clean render ({name}, {words})"] = bootstrap(np.array(sound))
+            sound = check.all_sound(np.stack(painter.generate(requests)), shapes)
+            figures[f"resembles a clean render ({name}, {words})"] = bootstrap(sound)
     return figures
 
 

@@ -170,6 +170,11 @@ class GeometryCheck:
             for fit, shape in zip(fits, shapes, strict=True)
         )
 
+    def all_sound(self, pictures: NDArray[np.uint8], shapes: Sequence[Sequence[Shape]]) -> NDArray[np.bool_]:
+        """(N,) whether every solid that was asked for is there and keeps the bounds of its shape."""
+        fits = self.fits(pictures, shapes)
+        return np.array([self.sound(found, wanted) for found, wanted in zip(fits, shapes, strict=True)])
+
     @cached_property
     def _scaled(self) -> dict[Shape, tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """The renders, 0..1."""
@@ -241,13 +246,10 @@ def evaluate(
 ) -> dict[str, Interval]:
     """Share of `clean` pictures found sound, and of `flawed` ones found misshapen by kind of flaw."""
     shapes = _shapes(pairs)
-    sound = [
-        [check.sound(fits, names) for fits, names in zip(check.fits(pictures, shapes), shapes, strict=True)]
-        for pictures in (clean, flawed)
-    ]
-    figures = {"clean found sound": bootstrap(sound[0])}
+    figures = {"clean found sound": bootstrap(check.all_sound(clean, shapes))}
+    sound = check.all_sound(flawed, shapes)
     for kind in STRUCTURE:
-        caught = [not good for good, pair in zip(sound[1], pairs, strict=True) if kind in pair.kinds]
+        caught = [not good for good, pair in zip(sound, pairs, strict=True) if kind in pair.kinds]
         figures[f"{kind} found misshapen"] = bootstrap(caught)
     return figures
 

@@ -173,14 +173,12 @@ def train(
     if paintings is not None:
         samples = Chained(samples, *[paintings[0]] * PAINTED_TIMES)
     views = _seen(samples)
-    torch.manual_seed(plan.warm_up.seed)
-    heads = VisionHeads(model, HEAD_SIZES)
     outcomes: dict[str, Outcome] = {}
-    if not restore(build / "warm-up.safetensors", model, heads):
-        outcomes["warm-up"] = pretrain_vision(model, heads, views, collate, plan.warm_up, build)
-        if not outcomes["warm-up"].finished:
+    heads, warmed = warm_up(model, views, collate, plan.warm_up, build)
+    if warmed is not None:
+        outcomes["warm-up"] = warmed
+        if not warmed.finished:
             return outcomes
-        keep(build / "warm-up.safetensors", model, heads)
     settled = views if further is None else _seen(Chained(samples, TabletopSamples(further)))
     as_in_paper = {"mask_boost": 1.0, "heads_weight": SETTLING_HEADS_WEIGHT}
     rounds: list[tuple[str, Samples, Schedule, dict[str, Any]]] = [
@@ -188,20 +186,35 @@ def train(
         ("settling", settled, plan.settling, as_in_paper),
     ]
     for name, seen, schedule, weights in rounds:
-        if restore(build / f"{name}.safetensors", model, heads):
+        if _restore(build / f"{name}.safetensors", model, heads):
             continue
         outcomes[name] = train_stage1(
             model, seen, collate, schedule, build, heads=heads, name=name, **weights
         )
         if not outcomes[name].finished:
             return outcomes
-        keep(build / f"{name}.safetensors", model, heads)
+        _keep(build / f"{name}.safetensors", model, heads)
         checkpoint.save(out, model, dialog.tokenizer)
     if paintings is not None:
         everything = Chained(samples, paintings[1])
         outcomes["stage-2"] = train_stage2(model, everything, collate, plan.stage_2, build)
         checkpoint.save(out, model, dialog.tokenizer)
     return outcomes
+
+
+def warm_up(
+    model: Legion, samples: Samples, collate: Collator, schedule: Schedule, build: Path
+) -> tuple[VisionHeads, Outcome | None]:
+    """Warm the towers up, or read them from `build` (no outcome then); the heads that it was done with."""
+    path = build / "warm-up.safetensors"
+    torch.manual_seed(schedule.seed)
+    heads = VisionHeads(model, HEAD_SIZES)
+    if _restore(path, model, heads):
+        return heads, None
+    outcome = pretrain_vision(model, heads, samples, collate, schedule, build)
+    if outcome.finished:
+        _keep(path, model, heads)
+    return heads, outcome
 
 
 def _seen(samples: Samples) -> Samples:
@@ -244,7 +257,7 @@ def _spoken(facts: dict[str, object]) -> Sequence[str]:
     return [text for f in findings for text in (f["phrase"], f": {f['explanation']}.")]
 
 
-def keep(path: Path, model: Legion, heads: VisionHeads) -> None:
+def _keep(path: Path, model: Legion, heads: VisionHeads) -> None:
     """Write a network and its heads, as a part of the training leaves them."""
     both = torch.nn.ModuleDict({"model": model, "heads": heads}).state_dict()
     partial = path.with_suffix(".tmp")
@@ -252,8 +265,8 @@ def keep(path: Path, model: Legion, heads: VisionHeads) -> None:
     partial.replace(path)
 
 
-def restore(path: Path, model: Legion, heads: VisionHeads) -> bool:
-    """Read what `keep` wrote; False if there is nothing."""
+def _restore(path: Path, model: Legion, heads: VisionHeads) -> bool:
+    """Read what `_keep` wrote; False if there is nothing."""
     if not path.exists():
         return False
     torch.nn.ModuleDict({"model": model, "heads": heads}).load_state_dict(load_file(path))

@@ -75,6 +75,13 @@ class CurvePoint(NamedTuple):
     value: Interval
 
 
+class Curves(NamedTuple):
+    """What each arm is worth at a growing cost."""
+
+    by_calls: dict[str, list[CurvePoint]]
+    by_seconds: dict[str, list[CurvePoint]]
+
+
 def final(results: Results) -> At:
     """The stand at the end of the budget."""
     return lambda _p, _k, trail: trail.within(results.budget)
@@ -203,6 +210,15 @@ def corrected(values: Sequence[float], measures: Sequence[Measure]) -> list[floa
     for i, value in zip(family, statistics.holm([values[i] for i in family]), strict=True):
         result[i] = value
     return result
+
+
+def curves_of(results: Results, measure: str) -> Curves:
+    """One measure of every arm that ran."""
+    arms = [arm.name for arm in results.ran]
+    return Curves(
+        {arm: curve_by_calls(results, arm, measure) for arm in arms},
+        {arm: curve_by_seconds(results, arm, measure) for arm in arms},
+    )
 
 
 def curve_by_calls(results: Results, arm: str, measure: str) -> list[CurvePoint]:

@@ -199,14 +199,9 @@ def charts(found: Figures) -> Iterator[dict[str, Any]]:
     for measure in results.measures:
         if not measure.independent:
             continue
-        by_calls = [
-            Line(arm, color, figures.curve_by_calls(results, arm, measure.name))
-            for arm, color in colors.items()
-        ]
-        by_seconds = [
-            Line(arm, color, figures.curve_by_seconds(results, arm, measure.name))
-            for arm, color in colors.items()
-        ]
+        known = found.curves[measure.name]
+        by_calls = [Line(arm, color, known.by_calls[arm]) for arm, color in colors.items()]
+        by_seconds = [Line(arm, color, known.by_seconds[arm]) for arm, color in colors.items()]
         yield {
             "name": measure.name,
             "about": measure.about,

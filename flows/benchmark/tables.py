@@ -45,6 +45,8 @@ class Figures:
     costs: dict[str, figures.Cost]
     comparisons: list[Comparison]
     categories: dict[str, dict[str, dict[str, Interval]]]
+    curves: dict[str, figures.Curves]
+    """Of every independent measure, by its name."""
 
     @classmethod
     def of(cls, results: Results) -> Figures:
@@ -55,6 +57,7 @@ class Figures:
             figures.costs(results),
             figures.comparisons(results),
             figures.by_category(results),
+            {m.name: figures.curves_of(results, m.name) for m in results.measures if m.independent},
         )
 
 
@@ -196,10 +199,9 @@ def by_calls(found: Figures) -> Iterator[Titled]:
     for measure in results.measures:
         if not measure.independent or results.budget == 1:
             continue
-        curves = {arm: figures.curve_by_calls(results, arm, measure.name) for arm in found.means}
         lines = [
             (arm_words(results, arm), *(value_words(point.value, measure) for point in curve))
-            for arm, curve in curves.items()
+            for arm, curve in found.curves[measure.name].by_calls.items()
         ]
         head = ("arm", *(f"{calls}" for calls in range(1, results.budget + 1)))
         said = f"{measure.name} after each generator call"

@@ -103,9 +103,11 @@ def list_runs(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
 def scene_in(run: RunSummary) -> str:
     """What a run is about: its prompt or, of a picture that came without one, the defender's surest words on
     it. Empty if there are none."""
+    if run.prompt or not run.found:
+        return run.prompt
     from controller.region_prompts import scene_of_phrases
 
-    return run.prompt or (scene_of_phrases(run.found) if run.found else "")
+    return scene_of_phrases(run.found)
 
 
 def show(arguments: argparse.Namespace, _words: Sequence[str]) -> int:

@@ -97,8 +97,8 @@ class PictureFile:
 
 
 STRUCTURE = frozenset(
-    (*range(254, 267), 273, *range(277, 285), 288, 289, 290, 291, 292, 293, 296, 317, 318, 319)
-    + (*range(320, 326), 330, 332, 333, 334, *range(336, 348), *range(512, 533), 34675)
+    (*range(254, 267), 273, *range(277, 285), *range(288, 294), 296, *range(317, 326))
+    + (330, 332, 333, 334, *range(336, 348), *range(512, 533), 34675)
 )
 """Tags of a TIFF that say how its own pixels are stored, at which resolution and in which colors: the
 result's are others. Pillow hands them out among the notes."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import OrderedDict
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from tiny_checkpoints import tokenizer
+from upstream_fixtures import FIXTURES
 
-FIXTURES = Path(
-    os.environ.get("LEGION_FIXTURES") or Path(__file__).resolve().parent.parent / "parity" / "fixtures"
-)
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a red blue cone ball on the table ##s ,".split()
 
 

@@ -1,13 +1,12 @@
 """Phrase, mask and explanation stay together, whatever the answer looks like."""
 
 import json
-import os
 import string
-from pathlib import Path
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from upstream_fixtures import FIXTURES
 
 from contracts.records import Finding
 from defender.answers import CLEAN_ANSWER, OPENING, UNNAMED, caption, compose, parse
@@ -66,8 +65,7 @@ def test_explanations_in_a_second_part_find_their_phrases():
 
 def test_known_upstream_parsing_cases():
     """The original's cases, tagged: including those where it failed or lost a repeated phrase."""
-    usual = Path(__file__).parents[1] / "parity" / "fixtures"
-    path = Path(os.environ.get("LEGION_FIXTURES") or usual) / "extract_explanations.json"
+    path = FIXTURES / "extract_explanations.json"
     lost_by_the_original = {
         ("Left hand",): [("Left hand", "is bad")],
         ("A", "A"): [("A", "x"), ("A", "y")],

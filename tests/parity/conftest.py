@@ -5,12 +5,11 @@ folder of the same layout, so what a test needs to know of a file it reads off t
 """
 
 import json
-import os
 import re
-from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from upstream_fixtures import FIXTURES
 
 from defender.config import (
     LanguageConfig,
@@ -27,7 +26,7 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(scope="session")
 def folder():
-    return Path(os.environ.get("LEGION_FIXTURES") or Path(__file__).parent / "fixtures")
+    return FIXTURES
 
 
 @pytest.fixture(scope="session")

@@ -217,7 +217,8 @@ def test_a_command_is_interrupted_with_its_flow(deployments, tmp_path) -> None:
 
     told = tmp_path / "told"
     code = (
-        "import pathlib, sys, time\ntry:\n    print('up', file=sys.stderr, flush=True)\n    time.sleep(60)\n"
+        "import pathlib, signal, sys, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try:\n    print('up', file=sys.stderr, flush=True)\n    time.sleep(60)\n"
         f"except KeyboardInterrupt:\n    pathlib.Path({str(told)!r}).touch()"
     )
 
