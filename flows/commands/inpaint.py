@@ -177,7 +177,7 @@ def _job(arguments: argparse.Namespace, requests: Sequence[Any], run_id: str) ->
         run_id,
         regions={name: getattr(arguments, name) for name in REGION_OPTIONS},
         painter=painter,
-        memory=not arguments.no_memory,
+        memory=arguments.memory,
         accept_changes=arguments.accept_changes,
         **{name: getattr(arguments, name) for name in names},
     )

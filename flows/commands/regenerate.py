@@ -109,7 +109,7 @@ def regenerate(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         batch_size,
         modifier,
         painter,
-        memory=not arguments.no_memory,
+        memory=arguments.memory,
         accept_changes=arguments.accept_changes,
     )
     try:

@@ -50,9 +50,9 @@ def add_no_prefect(parser: argparse.ArgumentParser) -> None:
 def add_memory(parser: argparse.ArgumentParser) -> None:
     """Whether to learn from other runs."""
     parser.add_argument(
-        "--no-memory",
-        action="store_true",
-        help="do not look up what helped in earlier runs (legion memory shows it)",
+        "--memory",
+        action=argparse.BooleanOptionalAction,
+        help="look up what helped in earlier runs, which legion memory shows (default: the profile's)",
     )
 
 

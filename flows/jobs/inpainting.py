@@ -103,7 +103,6 @@ def make_job(
     *,
     regions: Mapping[str, Any] | None = None,
     painter: Mapping[str, Any] | None = None,
-    memory: bool = True,
     accept_changes: bool = False,
     **changes: Any,
 ) -> InpaintingJob:
@@ -122,7 +121,6 @@ def make_job(
         cases=tuple(_case(i, r) for i, r in zip(run_ids(run_id, len(requests)), requests, strict=True)),
         regions={**section.regions.model_dump(), **chosen},
         painter=dict(painter or {}),
-        memory=memory,
         accept_changes=accept_changes,
         **(values | given),
     )

@@ -76,7 +76,7 @@ def make_job(
     batch_size: int | None = None,
     modifier: Mapping[str, object] | None = None,
     painter: Mapping[str, object] | None = None,
-    memory: bool = True,
+    memory: bool | None = None,
     accept_changes: bool = False,
 ) -> Job:
     """A job from checked values; whatever is None comes from the profile."""
@@ -89,7 +89,7 @@ def make_job(
         batch_size=profile.generator.batch_size if batch_size is None else batch_size,
         modifier=dict(modifier or {}),
         painter=dict(painter or {}),
-        memory=memory,
+        memory=profile.loop.memory if memory is None else memory,
         accept_changes=accept_changes,
     )
 

@@ -46,5 +46,7 @@ class InpaintingProfile(BaseModel):
     quality: str = ""
     """Words that every region is painted with, such as "sharp focus, fine detail"."""
     match_colors: bool = True
+    memory: bool = False
+    """As for the loop: whether the words for regions look up what helped in earlier runs."""
     regions: Regions = Regions()
     gate: Gate = Gate()

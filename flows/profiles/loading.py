@@ -119,6 +119,9 @@ class LoopProfile(_Section):
     artifact_probability: float | None = Field(default=None, ge=0, le=1)
     """In place of LEGION's own: a false alarm costs this loop a picture more, a flaw that it misses is
     what a person gets."""
+    memory: bool = False
+    """Whether revisions look up what helped in earlier runs. Off: where it was measured it repaired no more
+    (docs/memory.md), and without it a run depends on nothing but its settings."""
 
 
 class Profile(_Section):

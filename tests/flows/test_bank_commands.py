@@ -314,12 +314,12 @@ def test_what_runs_taught_is_told_to_later_ones_and_shown(kept, scripted, capsys
     assert "nothing learned is like that" in said(capsys, "memory", "--kind", "inpainting")
     assert "--limit is 0" in said(capsys, "memory", "--limit", "0", code=1)
     bank = open_memory_bank()
-    said(capsys, "regenerate", "a red cone", "--no-prefect", "--run-id", "later")
-    said(capsys, "regenerate", "a red cone", "--no-prefect", "--no-memory", "--run-id", "alone")
+    said(capsys, "regenerate", "a red cone", "--no-prefect", "--memory", "--run-id", "later")
+    said(capsys, "regenerate", "a red cone", "--no-prefect", "--run-id", "alone")
     (told, *_) = bank.recollections("later")
     assert [x.words for x in told.lessons] and bank.recollections("alone") == []
     assert "settings.memory" in said(
-        capsys, "regenerate", "a red cone", "--no-prefect", "--run-id", "alone", code=1
+        capsys, "regenerate", "a red cone", "--no-prefect", "--memory", "--run-id", "alone", code=1
     )
 
 
@@ -341,5 +341,5 @@ def test_other_settings_are_refused_unless_asked_for(scripted, capsys) -> None:
     assert [(x["rounds"], x["settings"]["rounds"]) for x in run.earlier_settings] == [(2, 3)]
     other = ["regenerate", "a blue ball", *PLAIN, "--rounds", "2", "--accept-changes"]
     assert "cannot be changed: use another run id" in said(capsys, *other, code=1)
-    assert "is finished" in said(capsys, *more, "--no-memory", "--accept-changes", code=1)
+    assert "is finished" in said(capsys, *more, "--memory", "--accept-changes", code=1)
     assert "identical" in said(capsys, "replay", "kept")

@@ -99,7 +99,7 @@ def small(name, root):
 
 def said(capsys, *words):
     """The command's one run, as JSON."""
-    code = main([*map(str, words), "--json", "--no-prefect", "--no-memory"])
+    code = main([*map(str, words), "--json", "--no-prefect"])
     captured = capsys.readouterr()
     assert code == 0, captured.err
     return json.loads(captured.out)["runs"][0], captured.err

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 SIZES = {"odd": (67, 53), "panorama": (200, 24), "speck": (5, 7)}
 """Width and height."""
-QUICK = ["--no-prefect", "--no-memory", "--rounds", "1", "--candidates", "1", "--steps", "2"]
+QUICK = ["--no-prefect", "--rounds", "1", "--candidates", "1", "--steps", "2"]
 
 
 def scene(width: int, height: int) -> Pillow.Image:

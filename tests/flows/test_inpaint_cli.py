@@ -399,6 +399,8 @@ def test_a_job_survives_the_way_through_json(tmp_path):
     assert InpaintingJob.from_parameters(json.loads(json.dumps(job.as_parameters()))) == job
     assert (job.rounds, job.regions["top_k"], job.settings().regions.top_k) == (4, 2, 2)
     assert job.candidates == load_profile("tabletop").inpainting.candidates
+    asking = make_job("tabletop", load_profile("tabletop"), requests, "r", memory=True)
+    assert asking.memory and not job.memory
 
 
 def test_results_of_pictures_with_one_name_do_not_overwrite_each_other():

@@ -10,7 +10,7 @@ import pytest
 
 from contracts.errors import InvalidInput
 from flows.jobs.regeneration import Job, check_prompts, check_run_id, make_job, new_run_id, run_ids, slug
-from flows.profiles.loading import load_profile
+from flows.profiles.loading import Profile, load_profile
 
 MOMENT = datetime.datetime(2026, 11, 21, 7, 15, 2, tzinfo=datetime.UTC)
 
@@ -61,3 +61,14 @@ def test_a_job_takes_from_the_profile_what_was_not_said_and_survives_json() -> N
     assert job.batch_size == profile.generator.batch_size
     assert {case.seed for case in job.cases} == {7}
     assert Job.from_parameters(json.loads(json.dumps(job.as_parameters()))) == job
+
+
+def test_earlier_runs_are_asked_only_where_a_person_or_the_profile_says_so() -> None:
+    profile = load_profile("tabletop")
+    eager = profile.model_copy(update={"loop": profile.loop.model_copy(update={"memory": True})})
+
+    def settings(chosen: Profile, memory: bool | None) -> bool:
+        return make_job("tabletop", chosen, ["a cone"], "x", seed=7, memory=memory).settings().memory
+
+    assert not settings(profile, None) and settings(profile, True)
+    assert settings(eager, None) and not settings(eager, False)
