@@ -3,7 +3,7 @@
 import os
 
 # The threads of one operation wait for each other by spinning, for milliseconds, before they sleep. While
-# another process needs the core, that makes a small network dozens of times slower (benchmarks/busy.py). A
-# thousand turns keep most of what spinning gains. Read once, when PyTorch's OpenMP is loaded.
+# another process needs the core, that makes a small network dozens of times slower (benchmarks/busy.py). So
+# many turns keep what spinning gains. Read once, when PyTorch's OpenMP is loaded.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")

@@ -7,7 +7,6 @@ moment lets through is sorted by other orders than time in the size of what it l
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -18,7 +17,7 @@ from sqlalchemy.orm import Session
 from contracts.errors import InvalidInput
 from contracts.records import RunStatus
 from memory_bank.costs import AT_ONCE, spent_by_run
-from memory_bank.lease import is_live
+from memory_bank.rows import held_runs
 from memory_bank.settings import KINDS
 from memory_bank.tables import FindingRow, RoundRow, RunRow, StepRow, VerdictRow
 
@@ -85,7 +84,7 @@ class RunFilter:
 
 def summaries(session: Session, wanted: RunFilter) -> list[RunSummary]:
     """The runs that the filter lets through, at most `limit` of them."""
-    live = _live(session)
+    live = {run.pk for run in held_runs(session)}
     chosen = _chosen(wanted, live, session.get_bind().dialect.name == "sqlite").subquery()
     columns: dict[str, Any] = {
         "run_id": RunRow.run_id,
@@ -200,13 +199,6 @@ def _found(session: Session, runs: Sequence[int]) -> dict[int, list[str]]:
         for pk, phrase in rows:
             phrases.setdefault(pk, []).append(phrase)
     return phrases
-
-
-def _live(session: Session) -> set[int]:
-    """Runs that a living process holds."""
-    held = select(RunRow.id, RunRow.lease_holder, RunRow.lease_expiry).where(RunRow.lease_holder.is_not(None))
-    now = time.time()
-    return {pk for pk, holder, expiry in session.execute(held) if is_live(holder, expiry, now)}
 
 
 def _status(stored: str, live: bool) -> RunStatus:

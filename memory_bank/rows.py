@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -47,12 +49,30 @@ def region_row(session: Session, run: RunRow, index: int, region: int) -> Region
 
 def at_work(session: Session) -> str | None:
     """`process 12 on this machine is working on run x`, for a run that a living process holds, or None."""
-    held = select(RunRow.run_id, RunRow.lease_holder, RunRow.lease_expiry)
-    moment = time.time()
-    for run_id, holder, expiry in session.execute(held.where(RunRow.lease_holder.is_not(None))):
-        if holder is not None and is_live(holder, expiry, moment):
-            return f"{describe(holder)} is working on run {run_id}"
+    for run in held_runs(session):
+        return f"{describe(run.holder)} is working on run {run.run_id}"
     return None
+
+
+class Held(NamedTuple):
+    """A run that a living process holds."""
+
+    pk: int
+    run_id: str
+    holder: str
+
+
+def held_runs(session: Session) -> Iterator[Held]:
+    """Every run that a living process holds."""
+    # SQLite would read all runs for IS NOT NULL; both databases use the index for this, and NULL is above
+    # nothing.
+    held = select(RunRow.id, RunRow.run_id, RunRow.lease_holder, RunRow.lease_expiry).where(
+        RunRow.lease_holder > ""
+    )
+    moment = time.time()
+    for pk, run_id, holder, expiry in session.execute(held):
+        if is_live(holder, expiry, moment):
+            yield Held(pk, run_id, holder)
 
 
 def busy(run: RunRow) -> RunBusy:

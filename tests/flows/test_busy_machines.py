@@ -11,7 +11,7 @@ SAY = "import os, sys, flows.cli; assert 'torch' not in sys.modules; print(os.en
 
 @pytest.mark.parametrize(
     ("own", "expected"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "None")],
+    [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "None")],
 )
 def test_threads_wait_briefly_unless_a_person_says_otherwise(own, expected):
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("GOMP_", "OMP_"))}

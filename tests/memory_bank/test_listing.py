@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from bank_samples import BEGIN
 from databases import Place
-from sqlalchemy import event, insert
+from sqlalchemy import event, insert, text
 from sqlalchemy.orm import Session
 
 from contracts.errors import InvalidInput
@@ -153,8 +153,8 @@ def many(bank: SqlMemoryBank, place: Place) -> SqlMemoryBank:
     return bank
 
 
-def plan_of(bank: SqlMemoryBank, place: Place, wanted: RunFilter) -> list[str]:
-    """How the database finds the runs that a filter lets through."""
+def plan_of(bank: SqlMemoryBank, place: Place, wanted: RunFilter, part: str = "round_count") -> list[str]:
+    """How the database answers the statement of a listing that has `part` in it."""
     asked: list[tuple[str, object]] = []
 
     def note(*told: object) -> None:
@@ -164,7 +164,7 @@ def plan_of(bank: SqlMemoryBank, place: Place, wanted: RunFilter) -> list[str]:
     event.listen(engine, "before_cursor_execute", note)
     bank.summaries(wanted)
     event.remove(engine, "before_cursor_execute", note)
-    statement, values = next(one for one in asked if "round_count" in one[0])
+    statement, values = next(one for one in asked if part in one[0])
     word = "EXPLAIN QUERY PLAN " if place.is_sqlite else "EXPLAIN "
     with engine.connect() as connection:
         if not place.is_sqlite:  # it would rightly read a table of a few pages whole
@@ -196,6 +196,11 @@ def test_every_filter_and_order_has_an_index(many: SqlMemoryBank, place: Place) 
         # Sorted is only what a search lets through, and the runs of living processes.
         sorts = (part == "text" or part == "running") and order in ("rounds", "prompt")
         assert ("USE TEMP B-TREE FOR ORDER BY" in inner) is sorts, (wanted, plan)
+
+
+def test_runs_of_living_processes_are_found_by_an_index(many: SqlMemoryBank, place: Place) -> None:
+    (line, *_) = plan_of(many, place, RunFilter(), "lease_expiry")
+    assert "ix_runs_lease_holder" in line
 
 
 def test_a_search_finds_the_same_with_an_index_and_without(many: SqlMemoryBank) -> None:
@@ -248,3 +253,14 @@ def test_no_query_reads_a_whole_table_of_rounds(three: SqlMemoryBank, place: Pla
             # Listings walk runs, newest first, or lessons, most tried first, and stop at their limit.
             walks = r"SCAN (runs|anon_\d+|lessons USING INDEX ix_lessons_tried)$"
             assert not [line for line in whole if not re.search(walks, line)], plan
+
+
+def test_a_server_counts_looking_up_as_cheap_in_our_transactions_only(
+    bank: SqlMemoryBank, place: Place
+) -> None:
+    """With its default it reads all model calls of all runs to sum up those of fifty."""
+    if place.is_sqlite:
+        return
+    for transaction in (bank._database.read, bank._database.write):
+        assert transaction(lambda session: session.scalar(text("SHOW random_page_cost"))) == "1.1"
+    assert place.execute("SHOW random_page_cost") == [("4",)]
