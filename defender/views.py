@@ -9,7 +9,6 @@ and blur for artifacts, or sees none through them.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,6 @@ KEPT = 0.9
 LOST = 0.02
 """One of which at most this share is in the window is not seen."""
 TRIES = 6
-Odds: TypeAlias = tuple[float, float, float]
 
 
 class Reframed:
@@ -59,12 +57,11 @@ class Worn:
     """A data set of which some samples are compressed, noisy or blurred, up to the strengths of the paper's
     Table 10; an index always means the same damage, and neighbors two by two get the same.
 
-    `odds` are those of compression, noise and blur. Whether the picture is a photograph is no longer told:
-    damage hides a decoder's trace.
+    Whether the picture is a photograph is no longer told: damage hides a decoder's trace.
     """
 
-    def __init__(self, samples: Samples, share: float, seed: int, odds: Odds = (1, 1, 1)) -> None:
-        self._samples, self._share, self._seed, self._odds = samples, share, seed, odds
+    def __init__(self, samples: Samples, share: float, seed: int) -> None:
+        self._samples, self._share, self._seed = samples, share, seed
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -74,12 +71,12 @@ class Worn:
         rng = np.random.default_rng([self._seed, index // 2])
         if rng.random() >= self._share:
             return sample
-        return replace(sample, image=worn(sample.image, str(index), rng, self._odds), is_real=None)
+        return replace(sample, image=worn(sample.image, str(index), rng), is_real=None)
 
 
-def worn(image: Image, name: str, rng: np.random.Generator, odds: Odds = (1, 1, 1)) -> Image:
+def worn(image: Image, name: str, rng: np.random.Generator) -> Image:
     """The picture (H, W, 3) with one kind of damage; `name` seeds the noise."""
-    match int(rng.choice(3, p=np.array(odds) / sum(odds))):
+    match int(rng.integers(3)):
         case 0:
             return jpeg(image, name, int(rng.integers(15, 76)))
         case 1:

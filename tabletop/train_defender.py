@@ -2,9 +2,8 @@
 
 Tower warm-up, then the paper's stage 1 (localization and explanation) and stage 2 (detection), on pairs of a
 clean and a flawed picture of one scene, each as rendered and after the generator's autoencoder, and for stage
-2 also on the generator's own pictures. Stage 1 comes three times: the second time it settles, with the losses
-weighted as in the paper from its start; the third time it sees mostly pictures that are compressed, noisy or
-blurred, and more of the generator's own. Every part resumes where it stopped.
+2 also on the generator's own pictures. Stage 1 comes twice: the second time it settles, with the losses
+weighted as in the paper from its start. Every part resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -41,14 +40,12 @@ Pictures = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """Clean and flawed pictures of a data set, each (N, H, W, 3)."""
 
 PAIRS = 16_000
-PAINTED_TIMES, MORE_PAINTED_TIMES = 4, 6
-"""How often a labeled painting counts in a pass, and in one of the hardening: there are few of them."""
+PAINTED_TIMES = 4
+"""How often a labeled painting counts in a pass: there are few of them."""
 VIEWS_SHARE, VIEWS_SEED = 0.25, 64
 """How many of the samples are seen closer and off the middle."""
 WORN_SHARE, WORN_SEED = 0.3, 65
 """How many are compressed, noisy or blurred."""
-ROUGH_SHARE, ROUGH_SEED, ROUGH_ODDS = 0.6, 68, (1.0, 4.0, 1.0)
-"""The same while stage 1 hardens; noise costs most."""
 VOCABULARY = 800
 FIRST_TOKEN_WEIGHT = 5.0
 HEAD_SIZES = (*ATTRIBUTE_SIZES, *(len(kinds) for kinds in KINDS.values()))
@@ -68,7 +65,6 @@ STAGE_1 = Schedule(
 SETTLING = replace(STAGE_1, learning_rate=7e-4, warmup=100, seed=66)
 SETTLING_HEADS_WEIGHT = 0.1
 """Weight of the vision heads' tasks while stage 1 settles; the boost of its mask losses is over."""
-HARDENING = replace(STAGE_1, steps=2_400, learning_rate=5e-4, warmup=100, seed=67)
 STAGE_2 = Schedule(steps=800, batch_size=64, learning_rate=1e-3, warmup=0, seed=63)
 
 
@@ -109,7 +105,6 @@ class Plan:
     warm_up: Schedule = WARM_UP
     stage_1: Schedule = STAGE_1
     settling: Schedule = SETTLING
-    hardening: Schedule = HARDENING
     stage_2: Schedule = STAGE_2
 
     def paused_after(self, seconds: float) -> Plan:
@@ -118,7 +113,6 @@ class Plan:
             replace(self.warm_up, pause_after=seconds),
             replace(self.stage_1, pause_after=seconds),
             replace(self.settling, pause_after=seconds),
-            replace(self.hardening, pause_after=seconds),
             replace(self.stage_2, pause_after=seconds),
         )
 
@@ -164,7 +158,7 @@ def train(
     further: PairSet | None = None,
     plan: Plan | None = None,
 ) -> dict[str, Outcome]:
-    """All five parts, one after the other; each writes its result to `build` and is not run again.
+    """All four parts, one after the other; each writes its result to `build` and is not run again.
 
     `decoded` are the pairs' pictures after the generator's autoencoder, `paintings` its own, those
     with labels first, then the others. Without the paintings stage 2 is left out. `further` are pairs that
@@ -175,9 +169,9 @@ def train(
     build.mkdir(parents=True, exist_ok=True)
     model, dialog = prepare(pairs, build, clip_folder)
     collate = Collator(model.config, dialog, FIRST_TOKEN_WEIGHT)
-    rendered: Samples = TabletopSamples(pairs, decoded)
-    labeled = [] if paintings is None else [paintings[0]]
-    samples = Chained(rendered, *labeled * PAINTED_TIMES)
+    samples: Samples = TabletopSamples(pairs, decoded)
+    if paintings is not None:
+        samples = Chained(samples, *[paintings[0]] * PAINTED_TIMES)
     views = _seen(samples)
     outcomes: dict[str, Outcome] = {}
     heads, warmed = warm_up(model, views, collate, plan.warm_up, build)
@@ -186,25 +180,17 @@ def train(
         if not warmed.finished:
             return outcomes
     settled = views if further is None else _seen(Chained(samples, TabletopSamples(further)))
+    as_in_paper = {"mask_boost": 1.0, "heads_weight": SETTLING_HEADS_WEIGHT}
     rounds: list[tuple[str, Samples, Schedule, dict[str, Any]]] = [
-        ("stage-1", views, plan.stage_1, {"heads": heads}),
-        (
-            "settling",
-            settled,
-            plan.settling,
-            {"heads": heads, "mask_boost": 1.0, "heads_weight": SETTLING_HEADS_WEIGHT},
-        ),
-        (
-            "hardening",
-            roughly_seen(Chained(rendered, *labeled * MORE_PAINTED_TIMES)),
-            plan.hardening,
-            {"mask_boost": 1.0},
-        ),
+        ("stage-1", views, plan.stage_1, {}),
+        ("settling", settled, plan.settling, as_in_paper),
     ]
     for name, seen, schedule, weights in rounds:
         if _restore(build / f"{name}.safetensors", model, heads):
             continue
-        outcomes[name] = train_stage1(model, seen, collate, schedule, build, name=name, **weights)
+        outcomes[name] = train_stage1(
+            model, seen, collate, schedule, build, heads=heads, name=name, **weights
+        )
         if not outcomes[name].finished:
             return outcomes
         _keep(build / f"{name}.safetensors", model, heads)
@@ -234,11 +220,6 @@ def warm_up(
 def _seen(samples: Samples) -> Samples:
     """As training sees them: some closer and off the middle, some worn."""
     return Worn(Reframed(samples, VIEWS_SHARE, VIEWS_SEED), WORN_SHARE, WORN_SEED)
-
-
-def roughly_seen(samples: Samples) -> Samples:
-    """As the hardening sees them: most of them worn."""
-    return Worn(Reframed(samples, VIEWS_SHARE, VIEWS_SEED), ROUGH_SHARE, ROUGH_SEED, ROUGH_ODDS)
 
 
 def calibrate_and_measure(

@@ -243,7 +243,6 @@ def train_defender(args: argparse.Namespace) -> bool:
         "warm-up": plan.warm_up,
         "stage-1": plan.stage_1,
         "settling": plan.settling,
-        "hardening": plan.hardening,
         "stage-2": plan.stage_2,
     }
     _card(args, "defender", schedules, "train", len(everything), figures)
