@@ -71,7 +71,7 @@ def held_runs(session: Session) -> Iterator[Held]:
     )
     moment = time.time()
     for pk, run_id, holder, expiry in session.execute(held):
-        if is_live(holder, expiry, moment):
+        if holder and is_live(holder, expiry, moment):
             yield Held(pk, run_id, holder)
 
 
