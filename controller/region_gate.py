@@ -1,16 +1,16 @@
 """Does a repaired region stay, and is a region worth another try? Pure functions; every doubt is a rollback.
 
 A repair stays only if, on the picture with that repair, the defender finds nothing or clearly less where the
-flaw was and nothing new nearby, the selection score is worse neither than without the repair nor than that of
-the picture as it came, no seam shows, and every pixel outside the support is what it was. A measurement that
-is missing or not a number is an error, never an acceptance.
+flaw was and nothing new that is of its making, the selection score is worse neither than without the repair
+nor than that of the picture as it came, no seam shows, and every pixel outside the support is what it was. A
+measurement that is missing or not a number is an error, never an acceptance.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 from contracts.errors import InvalidInput, ModelError
@@ -42,12 +42,18 @@ class RegionGateSettings:
     nearby_slack: float = 0.1
     """How much earlier findings around the support may grow, as a share of the repaired severity, 0 or more:
     masks of one and the same flaw waver."""
+    caused: float = 0.5
+    """Which share of a finding that was not there before must lie where pixels could change for the repair to
+    answer for it, 0..1. What lies mostly on pixels that are what they were was there before, unseen beside a
+    flaw that caught the eye, and is left to the next round. 0: it answers for all that is new nearby."""
 
     def __post_init__(self) -> None:
         for name in ("score_tolerance", "max_seam", "nearby", "nearby_slack"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise InvalidInput(f"{name.replace('_', ' ')} {value} cannot be used: choose 0 or more")
+        if not 0 <= self.caused <= 1:
+            raise InvalidInput(f"caused {self.caused} cannot be used: choose 0 to 1")
         if not 0 < self.min_reduction <= 1:
             raise InvalidInput(f"min reduction {self.min_reduction} cannot be used: choose above 0 up to 1")
 
@@ -147,6 +153,8 @@ def judge_region(
     old, new = _complete(before, settings, "before"), _complete(after, settings, "after")
     first = _usable(original, settings, "as it came")
     check_comparable((first, old.score, new.score))
+    unseen = _there_before(region, old.diagnosis, new.diagnosis, settings)
+    new = replace(new, diagnosis=_without(unseen, new.diagnosis))
     broken = (
         _outside_changed(old, new)
         or _still_there(region, old.diagnosis, new.diagnosis, settings)
@@ -157,7 +165,7 @@ def judge_region(
     return (
         RegionVerdict(False, f"rolled back: {broken}")
         if broken
-        else RegionVerdict(True, f"repaired: {_change(region, old, new)}")
+        else RegionVerdict(True, f"repaired: {_change(region, old, new, unseen)}")
     )
 
 
@@ -199,6 +207,21 @@ def tries_of(core: Mask, attempts: Sequence[Attempt]) -> int:
 
 def _outside_changed(old: _Complete, new: _Complete) -> str | None:
     return None if old.outside == new.outside else "pixels outside the region changed"
+
+
+def _there_before(
+    region: RegionPlan, old: Diagnosis, new: Diagnosis, settings: RegionGateSettings
+) -> list[Finding]:
+    """Findings that nobody saw before, most of which lies on pixels that are what they were."""
+    return [
+        finding
+        for finding in new.findings
+        if not known(finding, old.findings) and masks.inside(finding.mask, region.support) < settings.caused
+    ]
+
+
+def _without(findings: Sequence[Finding], diagnosis: Diagnosis) -> Diagnosis:
+    return replace(diagnosis, findings=tuple(f for f in diagnosis.findings if f not in findings))
 
 
 def _still_there(
@@ -260,7 +283,8 @@ def _usable(score: Score | None, settings: RegionGateSettings, when: str) -> Sco
     return score
 
 
-def _change(region: RegionPlan, old: _Complete, new: _Complete) -> str:
+def _change(region: RegionPlan, old: _Complete, new: _Complete, unseen: Sequence[Finding]) -> str:
     was, now = (severity_in(look.diagnosis, region.support) for look in (old, new))
     found = f"severity {100 * now:.2f} % after {100 * was:.2f} %" if now else "nothing is found there"
-    return f"{found}; {new.score.name} {new.score.value:.4f} after {old.score.value:.4f}"
+    also = f"; seen only now: {', '.join(dict.fromkeys(f.category for f in unseen))}" if unseen else ""
+    return f"{found}; {new.score.name} {new.score.value:.4f} after {old.score.value:.4f}{also}"

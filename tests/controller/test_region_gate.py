@@ -9,7 +9,7 @@ from region_samples import finding, rectangle, rectangles
 
 from contracts.errors import InvalidInput, ModelError
 from contracts.records import Diagnosis, Score
-from controller import region_gate
+from controller import masks, region_gate
 from controller.region_gate import (
     Attempt,
     Look,
@@ -68,10 +68,26 @@ def test_only_what_lies_in_the_support_counts_as_the_flaw():
     assert judge(look(worse_elsewhere)).accepted
 
 
-@pytest.mark.parametrize("box", [(32, 20, 34, 22), (12, 12, 21, 21)])
+@pytest.mark.parametrize("box", [(30, 20, 33, 22), (18, 17, 22, 20)])
 def test_something_new_beside_the_region_rolls_back(box):
     verdict = judge(look(finding(rectangle(SHAPE, *box)), FAR))
     assert not verdict.accepted and "something new" in verdict.reason
+
+
+@pytest.mark.parametrize("box", [(32, 20, 34, 22), (12, 12, 21, 21)])
+def test_what_lies_mostly_on_pixels_that_did_not_change_was_there_before(box):
+    unseen = look(finding(rectangle(SHAPE, *box)), FAR)
+    verdict = judge(unseen)
+    assert verdict.accepted and verdict.reason.endswith("; seen only now: physics")
+    strict = judge(unseen, rules=replace(RULES, caused=0.0))
+    assert not strict.accepted and "something new" in strict.reason
+    assert verdict.reason.count("nothing is found there") == 1
+
+
+def test_a_flaw_seen_before_is_answered_for_wherever_it_lies():
+    beside = finding(rectangle(SHAPE, 33, 20, 36, 30))
+    grown = finding(rectangle(SHAPE, 32, 18, 37, 33))
+    assert not judge(look(grown), look(FLAW, beside)).accepted
 
 
 def test_something_new_far_away_is_not_this_repairs_doing():
@@ -127,7 +143,7 @@ def test_a_pixel_changed_outside_rolls_back():
 BROKEN = {
     "_outside_changed": (look(FLAW, FAR), look(FAR, outside="e")),
     "_still_there": (look(FLAW, FAR), look(FLAW, FAR)),
-    "_new_nearby": (look(FLAW, FAR), look(FAR, finding(rectangle(SHAPE, 32, 20, 34, 22)))),
+    "_new_nearby": (look(FLAW, FAR), look(FAR, finding(rectangle(SHAPE, 30, 20, 33, 22)))),
     "_score_worse": (look(FLAW, FAR), look(FAR, value=0.4)),
     "_seam_shows": (look(FLAW, FAR), look(FAR, seam=11.0)),
 }
@@ -143,7 +159,7 @@ def test_each_rule_stands_alone_against_a_repair_that_breaks_it(monkeypatch, rul
 
 def test_every_rule_of_the_gate_has_such_a_case():
     named = {name for name in judge_region.__code__.co_names if name.startswith("_")}
-    assert set(BROKEN) == named - {"_complete", "_usable", "_change"}
+    assert set(BROKEN) == named - {"_complete", "_usable", "_change", "_there_before", "_without"}
 
 
 # --- closed in doubt ----------------------------------------------------------------------------------
@@ -200,9 +216,11 @@ def test_an_unusable_confidence_is_an_error():
 def test_what_stays_is_never_worse(found, value, seam, outside):
     verdict = judge(look(*found, value=value, seam=seam, outside=outside))
     if verdict.accepted:
-        was, now = (severity_in(Diagnosis(tuple(f)), REGION.support) for f in ([FLAW, FAR], found))
+        # What lies mostly on unchanged pixels was there before and is not the repair's.
+        own = [f for f in found if known(f, [FLAW, FAR]) or masks.inside(f.mask, REGION.support) >= 0.5]
+        was, now = (severity_in(Diagnosis(tuple(f)), REGION.support) for f in ([FLAW, FAR], own))
         assert now <= was / 2 and value >= 0.49 and seam <= 10 and outside == "d"
-        assert all(known(f, [FLAW, FAR]) for f in found if (f.mask & REGION.support).any())
+        assert all(known(f, [FLAW, FAR]) for f in own if (f.mask & REGION.support).any())
 
 
 # --- tries --------------------------------------------------------------------------------------------
@@ -251,6 +269,8 @@ def test_regions_that_overlap_in_one_round_are_one_try_each():
         {"max_seam": float("nan")},
         {"nearby": -0.1},
         {"nearby_slack": float("inf")},
+        {"caused": 1.5},
+        {"caused": -0.1},
     ],
 )
 def test_settings_that_make_no_gate_are_refused(wrong):

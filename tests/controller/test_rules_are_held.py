@@ -248,7 +248,13 @@ GATE = {
         "or _new_nearby(region, old.diagnosis, new.diagnosis, settings)",
         "",
         "test_something_new_beside_the_region_rolls_back",
-        ((32, 20, 34, 22),),
+        ((30, 20, 33, 22),),
+    ),
+    "what was there before": (
+        "not known(finding, old.findings) and masks.inside(finding.mask, region.support) < settings.caused",
+        "not known(finding, old.findings)",
+        "test_something_new_beside_the_region_rolls_back",
+        ((30, 20, 33, 22),),
     ),
     "something that grew": (
         "if growth > settings.nearby_slack * severity_in(old, support):",
