@@ -16,6 +16,10 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 TORCH_INDEX ?=
 TORCH_OPTIONS := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
+# Processes that the tests are spread over.
+WORKERS ?= 2
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
 export PROMPT
 
 .PHONY: demo ui test test-browser check train-tabletop clean install install-dev
@@ -27,8 +31,11 @@ demo: install
 ui: install
 	@$(BIN)/legion ui
 
+# The fast tests first, so that a broken basic is seen within minutes. A file's tests share a process, and one
+# thread each keeps the processes out of each other's way.
 test: install-dev
-	$(BIN)/python -m pytest
+	$(TESTS) -m "not slow and not prefect and not browser"
+	$(TESTS) -m "(slow or prefect) and not browser"
 
 # Needs Chromium, which CHROMIUM names if it is not found. The screenshots of docs/ui.md are made by it.
 test-browser: install-dev
