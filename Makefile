@@ -18,7 +18,7 @@ TORCH_OPTIONS := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
 # Processes that the tests are spread over.
 WORKERS ?= 2
-TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 export PROMPT
 
@@ -31,8 +31,8 @@ demo: install
 ui: install
 	@$(BIN)/legion ui
 
-# The fast tests first, so that a broken basic is seen within minutes. A file's tests share a process, and one
-# thread each keeps the processes out of each other's way.
+# The fast tests first; where one fails, the slow ones wait until it is mended. A file's tests share a process, and
+# one thread each keeps the processes out of each other's way.
 test: install-dev
 	$(TESTS) -m "not slow and not prefect and not browser"
 	$(TESTS) -m "(slow or prefect) and not browser"

@@ -405,8 +405,9 @@ def _measured(args: argparse.Namespace) -> tuple[list[Row | Said], dict[str, lis
     seeds = seeds_of(args.split, args.n, args.first)
     changes = {name: getattr(args, name) for name in ("rounds", "candidates", "tries")}
     world = make_world(args.profile, not args.no_prompts, **changes)
+    names = [name for name in args.arms if name != COST]
     with kept_in(args.keep) as bank:
-        outcomes = measure([name for name in args.arms if name != COST], world, seeds, bank, args.drift_n)
+        outcomes = measure(names, world, seeds, bank, args.drift_n) if names else {}
     rows: list[Row | Said] = [
         r for name in REPAIRING if name in outcomes for r in arm_rows(name, outcomes[name])
     ]

@@ -55,7 +55,6 @@ def timed(prompts: Sequence[str], *options: str) -> Timing:
 
     Raises RuntimeError if it fails.
     """
-    # Lessons of one command would make the next one paint otherwise.
     words = ["regenerate", *prompts, "--rounds", str(ROUNDS), "--seed", str(SEED), *options]
     with tempfile.TemporaryDirectory() as home, open(Path(home) / "said", "w+") as said:
         start = time.monotonic()

@@ -54,7 +54,8 @@ def train_both(args: argparse.Namespace) -> None:
     joint, dialog = recipe.prepare(pairs, args.folder, WEIGHTS / "clip")
     collate = Collator(joint.config, dialog, recipe.FIRST_TOKEN_WEIGHT)
     warm_up = replace(recipe.WARM_UP, steps=args.warm_up)
-    joint_heads, _ = recipe.warm_up(joint, samples, collate, warm_up, args.folder)
+    joint_heads, warmed = recipe.warm_up(joint, samples, collate, warm_up, args.folder)
+    assert warmed is None or warmed.finished, "nothing pauses it here"
     two, two_heads = copy.deepcopy(joint), copy.deepcopy(joint_heads)
     schedule = replace(recipe.STAGE_1, steps=args.steps, seed=REPORTING_SEED)
     detection = replace(recipe.STAGE_2, steps=min(recipe.STAGE_2.steps, args.steps))

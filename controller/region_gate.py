@@ -44,8 +44,9 @@ class RegionGateSettings:
     masks of one and the same flaw waver."""
     caused: float = 0.5
     """Which share of a finding that was not there before must lie where pixels could change for the repair to
-    answer for it, 0..1. What lies mostly on pixels that are what they were was there before, unseen beside a
-    flaw that caught the eye, and is left to the next round. 0: it answers for all that is new nearby."""
+    answer for it, 0..1. What lies mostly on pixels that are what they were is taken to have been there, not
+    seen beside a flaw that caught the eye, and is left to a later round, if there is one. What it adds to the
+    place of the flaw counts against the repair all the same. 0: it answers for all that is new nearby."""
 
     def __post_init__(self) -> None:
         for name in ("score_tolerance", "max_seam", "nearby", "nearby_slack"):
@@ -154,11 +155,10 @@ def judge_region(
     first = _usable(original, settings, "as it came")
     check_comparable((first, old.score, new.score))
     unseen = _there_before(region, old.diagnosis, new.diagnosis, settings)
-    new = replace(new, diagnosis=_without(unseen, new.diagnosis))
     broken = (
         _outside_changed(old, new)
         or _still_there(region, old.diagnosis, new.diagnosis, settings)
-        or _new_nearby(region, old.diagnosis, new.diagnosis, settings)
+        or _new_nearby(region, old.diagnosis, _without(unseen, new.diagnosis), settings)
         or _score_worse(first, old.score, new.score, settings)
         or _seam_shows(old.seam, new.seam, settings)
     )

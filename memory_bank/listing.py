@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from contracts.errors import InvalidInput
 from contracts.records import RunStatus
 from memory_bank.costs import AT_ONCE, spent_by_run
-from memory_bank.rows import held_runs
+from memory_bank.rows import live_runs
 from memory_bank.settings import KINDS
 from memory_bank.tables import FindingRow, RoundRow, RunRow, StepRow, VerdictRow
 
@@ -84,7 +84,7 @@ class RunFilter:
 
 def summaries(session: Session, wanted: RunFilter) -> list[RunSummary]:
     """The runs that the filter lets through, at most `limit` of them."""
-    live = {run.pk for run in held_runs(session)}
+    live = {run.pk for run in live_runs(session)}
     chosen = _chosen(wanted, live, session.get_bind().dialect.name == "sqlite").subquery()
     columns: dict[str, Any] = {
         "run_id": RunRow.run_id,

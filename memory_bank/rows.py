@@ -1,4 +1,5 @@
-"""Rows that a commit needs, found or told missing in one line, and values fit to be written into them."""
+"""Rows that a commit needs, found or told missing in one line, values fit to be written into them, and the
+runs that living processes hold."""
 
 from __future__ import annotations
 
@@ -49,12 +50,11 @@ def region_row(session: Session, run: RunRow, index: int, region: int) -> Region
 
 def at_work(session: Session) -> str | None:
     """`process 12 on this machine is working on run x`, for a run that a living process holds, or None."""
-    for run in held_runs(session):
-        return f"{describe(run.holder)} is working on run {run.run_id}"
-    return None
+    run = next(live_runs(session), None)
+    return None if run is None else f"{describe(run.holder)} is working on run {run.run_id}"
 
 
-class Held(NamedTuple):
+class LiveRun(NamedTuple):
     """A run that a living process holds."""
 
     pk: int
@@ -62,7 +62,7 @@ class Held(NamedTuple):
     holder: str
 
 
-def held_runs(session: Session) -> Iterator[Held]:
+def live_runs(session: Session) -> Iterator[LiveRun]:
     """Every run that a living process holds."""
     # SQLite would read all runs for IS NOT NULL; both databases use the index for this, and NULL is above
     # nothing.
@@ -72,7 +72,7 @@ def held_runs(session: Session) -> Iterator[Held]:
     moment = time.time()
     for pk, run_id, holder, expiry in session.execute(held):
         if holder and is_live(holder, expiry, moment):
-            yield Held(pk, run_id, holder)
+            yield LiveRun(pk, run_id, holder)
 
 
 def busy(run: RunRow) -> RunBusy:

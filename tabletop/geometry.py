@@ -173,7 +173,8 @@ class GeometryCheck:
     def all_sound(self, pictures: NDArray[np.uint8], shapes: Sequence[Sequence[Shape]]) -> NDArray[np.bool_]:
         """(N,) whether every solid that was asked for is there and keeps the bounds of its shape."""
         fits = self.fits(pictures, shapes)
-        return np.array([self.sound(found, wanted) for found, wanted in zip(fits, shapes, strict=True)])
+        sound = [self.sound(found, wanted) for found, wanted in zip(fits, shapes, strict=True)]
+        return np.array(sound, dtype=np.bool_)
 
     @cached_property
     def _scaled(self) -> dict[Shape, tuple[NDArray[np.float32], NDArray[np.float32]]]:

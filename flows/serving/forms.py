@@ -4,7 +4,6 @@ of its own, so that one which is cancelled or dies takes nothing else with it.
 
 from __future__ import annotations
 
-import signal
 from typing import Any
 
 from prefect import serve
@@ -18,9 +17,6 @@ POLL_SECONDS = 2.0
 
 def main() -> None:
     """Serve until this process is told to end."""
-    # What a script starts in the background ignores SIGINT and hands that on; commands of cancelled runs are
-    # to hear it (relaying.py).
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     deployments: list[Any] = [
         item.to_deployment(
             name=item.name,

@@ -25,6 +25,9 @@ from flows.serving.board import Board, Page, show_progress
 from flows.serving.showing import image_url
 
 ENDING_SECONDS = 10.0
+HEARING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+"""What a script starts in the background ignores SIGINT and hands that on; the command is to hear it."""
+LEGION = f"{HEARING}from flows.cli import main; raise SystemExit(main())"
 PROGRESS = re.compile(r": (\d+) of (\d+)$")
 """How `flows.terminal.progress.counting` says how far it is where there is no terminal."""
 
@@ -42,7 +45,7 @@ def run_command(words: Sequence[str], board: Board) -> dict[str, Any]:
         log.info(line)
 
     show_progress(board, 0.0, name)
-    printed = relay([sys.executable, "-m", "flows.cli", *words, "--json"], hear)
+    printed = relay([sys.executable, "-c", LEGION, *words, "--json"], hear)
     show_progress(board, 1.0, name)
     return cast(dict[str, Any], json.loads(printed))
 

@@ -245,7 +245,7 @@ GATE = {
         (6, False),
     ),
     "something new": (
-        "or _new_nearby(region, old.diagnosis, new.diagnosis, settings)",
+        "or _new_nearby(region, old.diagnosis, _without(unseen, new.diagnosis), settings)",
         "",
         "test_something_new_beside_the_region_rolls_back",
         ((30, 20, 33, 22),),
@@ -255,6 +255,12 @@ GATE = {
         "not known(finding, old.findings)",
         "test_something_new_beside_the_region_rolls_back",
         ((30, 20, 33, 22),),
+    ),
+    "what was seen before": (
+        "if not known(finding, old.findings) and masks.inside",
+        "if masks.inside",
+        "test_a_flaw_seen_before_is_answered_for_wherever_it_lies",
+        (),
     ),
     "something that grew": (
         "if growth > settings.nearby_slack * severity_in(old, support):",

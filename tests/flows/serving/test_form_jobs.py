@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import signal
 import sys
 import types
 
@@ -212,12 +213,15 @@ def test_a_command_that_fails_says_why(deployments) -> None:
         relay([sys.executable, "-c", "raise SystemExit(3)"], lambda _: None)
 
 
-def test_a_command_is_interrupted_with_its_flow(deployments, tmp_path) -> None:
-    from flows.serving.relaying import relay
+@pytest.mark.parametrize("inherited", [signal.default_int_handler, signal.SIG_IGN], ids=["usual", "ignored"])
+def test_a_command_is_interrupted_with_its_flow(deployments, tmp_path, inherited) -> None:
+    """Also where this process was told to ignore SIGINT, as what a script starts in the background is."""
+    from flows.serving.relaying import HEARING, LEGION, relay
 
+    assert LEGION.startswith(HEARING)
     told = tmp_path / "told"
     code = (
-        "import pathlib, signal, sys, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"{HEARING}import pathlib, sys, time\n"
         "try:\n    print('up', file=sys.stderr, flush=True)\n    time.sleep(60)\n"
         f"except KeyboardInterrupt:\n    pathlib.Path({str(told)!r}).touch()"
     )
@@ -225,8 +229,12 @@ def test_a_command_is_interrupted_with_its_flow(deployments, tmp_path) -> None:
     def cancel(_line: str) -> None:
         raise RuntimeError("cancelled")
 
-    with pytest.raises(RuntimeError, match="cancelled"):
-        relay([sys.executable, "-c", code], cancel)
+    usual = signal.signal(signal.SIGINT, inherited)
+    try:
+        with pytest.raises(RuntimeError, match="cancelled"):
+            relay([sys.executable, "-c", code], cancel)
+    finally:
+        signal.signal(signal.SIGINT, usual)
     assert told.exists()
 
 
