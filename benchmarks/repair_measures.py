@@ -155,9 +155,11 @@ class Outcome:
 
     @property
     def flawed_broken(self) -> bool:
-        """Whether something sound got worse: a new flaw, another object, or a repair off the mark."""
+        """Whether something sound got worse: a new flaw, another object, or pixels farther from the clean
+        render where nothing had been injected."""
         lost = self.right_before and not self.right_after
-        return self.new_flaw or lost or not all(repair.on_artifact for repair in self.kept)
+        spoiled = any(not kept.on_artifact and kept.psnr_after < kept.psnr_before for kept in self.kept)
+        return self.new_flaw or lost or spoiled
 
 
 @dataclass(frozen=True, eq=False)

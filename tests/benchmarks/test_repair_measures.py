@@ -129,6 +129,8 @@ def test_what_counts_as_broken():
     assert replace(sound(), right_after=False).flawed_broken
     assert not replace(sound(), right_before=False, right_after=False).flawed_broken
     assert replace(sound(), kept=(Kept(False, 99, 25, 1, 0.9),)).flawed_broken
+    # What was not as it should be, though nothing was injected just there, and is nearer now.
+    assert not replace(sound(), kept=(Kept(False, 21, 25, 0.7, 0.9),)).flawed_broken
 
 
 class Shelf(dict):
