@@ -35,7 +35,7 @@ MEASUREMENTS = {
     "robustness": "legion evaluate robustness --format tabletop --limit 400",
     "judge": "python -m benchmarks.judge",
     "inpainting": "python -m benchmarks.inpainting --keep build/measured/repairs "
-    "--arms guided,random,oracle,no-gate,upstream-way,upstream,drift --drift-n 80",
+    "--arms guided,random,oracle,no-gate,upstream-way,upstream,upstream-script,drift --drift-n 80",
     "benchmark": "legion benchmark --no-prefect --out out/benchmark-400 "
     "--arms one-shot,best-of-n,rewriting,regeneration,inpainting",
     "experience": "python -m benchmarks.experience --folder build/measured/experience",

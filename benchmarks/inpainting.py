@@ -14,6 +14,7 @@ the same seeds, and gets the clean ones to leave alone; none sees the truth (but
     no-gate       guided, and the best of the paintings stays whatever it is
     upstream-way  no gate and one painting of each region: how LEGION's own script works
     upstream      guided, and the painter is told what LEGION's own script says
+    upstream-script   both: one painting of each region, told that, and kept
     drift         ten rounds at random places, every repair stays, in flawed and in clean pictures: how many
                   pixels outside change?
     cost          painting time of crops, of whole pictures, of regions together and one by one, exact
@@ -65,17 +66,18 @@ BATCH = 32
 REMEMBERED = 4_096
 DRIFT_ROUNDS = 10
 DRIFT, COST = "drift", "cost"
-REPAIRING = ("guided", "random", "oracle", "no-gate", "upstream-way", "upstream")
+REPAIRING = ("guided", "random", "oracle", "no-gate", "upstream-way", "upstream", "upstream-script")
 ARMS = (*REPAIRING, DRIFT, COST)
 COMPARED = (
     ("no-gate", "> 0"),
     ("upstream-way", "> 0"),
     ("random", "> 0"),
     ("upstream", "> 0"),
+    ("upstream-script", "> 0"),
     ("oracle", ""),
 )
 """Whose final judge score guided repair's is compared with, and what it should be."""
-APART = ("no-gate", "upstream-way", "random")
+APART = ("no-gate", "upstream-way", "upstream-script", "random")
 """Whose interval guided repair's should not overlap with, either."""
 
 
@@ -111,6 +113,9 @@ def arm(name: str, world: World, injected: dict[str, Sequence[Finding]]) -> Arm:
         return Arm(name, replace(tools, gate=OpenGate()), replace(settings, candidates=1))
     if name == "upstream":
         return Arm(name, replace(tools, modifier=UpstreamWords()), replace(settings, quality=""))
+    if name == "upstream-script":
+        told = replace(tools, modifier=UpstreamWords(), gate=OpenGate())
+        return Arm(name, told, replace(settings, candidates=1, quality=""))
     if name == DRIFT:
         restless = replace(tools, aim=Elsewhere(Truth(injected, every_round=True)), gate=OpenGate())
         often = replace(settings, rounds=DRIFT_ROUNDS, tries=2 * DRIFT_ROUNDS, candidates=1)

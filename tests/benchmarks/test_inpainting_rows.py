@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from red_squares import square_tools
 
-from benchmarks.repair_measures import Damage, Kept, Outcome
+from benchmarks.repair_measures import Damage, Kept, Outcome, UpstreamWords
 from controller.inpainting import InpaintingSettings
 from controller.region_gate import MeasuredGate, OpenGate
 from controller.regions import RegionSettings
@@ -59,6 +59,13 @@ def test_upstreams_way_is_no_gate_and_one_painting_and_no_gate_chooses_among_as_
     assert isinstance(open_.tools.gate, OpenGate) and open_.settings.candidates == 4
     assert isinstance(theirs.tools.gate, OpenGate) and theirs.settings.candidates == 1
     assert theirs.tools.modifier is guided.tools.modifier, "its words are an arm of their own"
+
+
+def test_upstreams_script_is_its_way_with_its_words(bench, world):
+    script, words = (bench.arm(n, world, {}) for n in ("upstream-script", "upstream"))
+    assert isinstance(script.tools.gate, OpenGate) and script.settings.candidates == 1
+    assert isinstance(words.tools.gate, MeasuredGate) and words.settings.candidates == 4
+    assert isinstance(script.tools.modifier, UpstreamWords) and isinstance(words.tools.modifier, UpstreamWords)
 
 
 def test_drift_paints_for_ten_rounds(bench, world):
