@@ -65,7 +65,7 @@ def test_upstreams_script_is_its_way_with_its_words(bench, world):
     script, words = (bench.arm(n, world, {}) for n in ("upstream-script", "upstream"))
     assert isinstance(script.tools.gate, OpenGate) and script.settings.candidates == 1
     assert isinstance(words.tools.gate, MeasuredGate) and words.settings.candidates == 4
-    assert isinstance(script.tools.modifier, UpstreamWords) and isinstance(words.tools.modifier, UpstreamWords)
+    assert all(isinstance(arm.tools.modifier, UpstreamWords) for arm in (script, words))
 
 
 def test_drift_paints_for_ten_rounds(bench, world):
