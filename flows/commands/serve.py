@@ -104,11 +104,15 @@ def _listener(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise InvalidInput(
-            f"cannot listen on {host}, port {port} ({reason.lower()}): choose another --port or --host"
-        ) from error
+        raise _taken(host, port, error) from error
     return listener
+
+
+def _taken(host: str, port: int, error: OSError) -> InvalidInput:
+    reason = error.strerror or str(error)
+    return InvalidInput(
+        f"cannot listen on {host}, port {port} ({reason.lower()}): choose another --port or --host"
+    )
 
 
 def _tools(profile: str) -> Mapping[str, Callable[[Any], Any]]:
@@ -144,6 +148,10 @@ def _run(service: Service, app: Any, listener: socket.socket, verbose: bool) -> 
     server = Server(config)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
+    try:
+        listener.listen(config.backlog)  # who reads the next line and is here before uvicorn waits for it
+    except OSError as error:
+        raise _taken(host, port, error) from error
     print(f"listening on http://{shown}:{port}/v1 (Ctrl-C ends it)", file=sys.stderr, flush=True)
     try:
         server.run(sockets=[listener])

@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import red_squares
+import uvicorn
 from api_samples import HEADERS, PROMPT, TOKEN, Gate, client_of, make_service, png
 
 from contracts.errors import InvalidInput
 from flows.api.settings import ApiSettings, allowed_folders, check_access, read_token
 from flows.cli import main
+from flows.commands import serve
 
 PICTURE = png(red_squares.picture((6, 6, 12, 12)))
 
@@ -331,3 +335,26 @@ def test_a_port_in_use(capsys, scripted) -> None:
         port = taken.getsockname()[1]
         assert main(["serve", "--port", str(port)]) == 1
     assert f"cannot listen on 127.0.0.1, port {port} (address already in use)" in capsys.readouterr().err
+
+
+def test_who_comes_as_soon_as_the_address_is_said_is_not_refused(monkeypatch, capsys) -> None:
+    def come(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        assert "listening on http://127.0.0.1:" in capsys.readouterr().err
+        socket.create_connection(sockets[0].getsockname(), 5).close()
+        server.started = True
+
+    monkeypatch.setattr(uvicorn.Server, "run", come)
+    service = types.SimpleNamespace(settings=types.SimpleNamespace(connections=2))
+    with serve._listener("127.0.0.1", 0) as listener:
+        assert serve._run(service, None, listener, False) == 0  # type: ignore[arg-type]
+
+
+def test_an_address_that_another_took_meanwhile_is_one_line() -> None:
+    service = types.SimpleNamespace(settings=types.SimpleNamespace(connections=2))
+    with serve._listener("127.0.0.1", 0) as late:
+        with socket.socket() as first:
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            first.bind(late.getsockname())
+            first.listen()
+            with pytest.raises(InvalidInput, match="choose another --port"):
+                serve._run(service, None, late, False)  # type: ignore[arg-type]
