@@ -109,13 +109,10 @@ def arm(name: str, world: World, injected: dict[str, Sequence[Finding]]) -> Arm:
         return Arm(name, replace(tools, aim=Truth(injected)), settings)
     if name == "no-gate":
         return Arm(name, replace(tools, gate=OpenGate()), settings)
-    if name == "upstream-way":
-        return Arm(name, replace(tools, gate=OpenGate()), replace(settings, candidates=1))
-    if name == "upstream":
-        return Arm(name, replace(tools, modifier=UpstreamWords()), replace(settings, quality=""))
-    if name == "upstream-script":
-        told = replace(tools, modifier=UpstreamWords(), gate=OpenGate())
-        return Arm(name, told, replace(settings, candidates=1, quality=""))
+    if name in ("upstream-way", "upstream-script"):
+        tools, settings = replace(tools, gate=OpenGate()), replace(settings, candidates=1)
+    if name in ("upstream", "upstream-script"):
+        tools, settings = replace(tools, modifier=UpstreamWords()), replace(settings, quality="")
     if name == DRIFT:
         restless = replace(tools, aim=Elsewhere(Truth(injected, every_round=True)), gate=OpenGate())
         often = replace(settings, rounds=DRIFT_ROUNDS, tries=2 * DRIFT_ROUNDS, candidates=1)

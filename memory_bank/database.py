@@ -203,9 +203,12 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _begin_server(connection: Connection) -> None:
+    # A server's default is for disks that turn: it would read a table of some hundred thousand rows whole
+    # sooner than look fifty runs up in its index.
+    settings = {"random_page_cost": "1.1"}
     if connection.get_execution_options().get("legion_write", False):
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(LOCK_SECONDS * 1000)}")
-    # A server's default is for disks that turn: it would read a table of some hundred thousand rows whole
-    # sooner than look fifty runs up in its index. For this transaction alone, which poolers allow.
-    connection.exec_driver_sql("SET LOCAL random_page_cost = 1.1")
+        settings["lock_timeout"] = str(int(LOCK_SECONDS * 1000))
+    # In one question, and for this transaction alone, which poolers allow.
+    each = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+    connection.exec_driver_sql(f"SELECT {each}")
