@@ -60,7 +60,7 @@ def replay(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
 
     from flows.jobs.approval import recorded
     from flows.jobs.regeneration import check_run_id
-    from flows.jobs.replaying import compare, first_difference, headlines
+    from flows.jobs.replaying import compare, first_difference
     from memory_bank import open_memory_bank
 
     bank = open_memory_bank()
@@ -89,7 +89,7 @@ def replay(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     else:
         from flows.terminal.console import print_replay
 
-        print_replay(headlines(rows), len(rows))
+        print_replay(rows)
     if not same:
         why = (
             "its settings were changed half way, which is not done anew"

@@ -2,6 +2,10 @@
 
 Both are compared as the record says it that goes with exported pictures: every value of it, content by its
 digest. Left out is what no repetition can give again: how long it took, and what a language model was paid.
+
+Content, words and whole numbers have to be the same. A measured number may differ by what a batch leaves
+open: a network adds up in another order among other pictures, and a run is done anew by itself, even one
+that was made together with others.
 """
 
 from __future__ import annotations
@@ -14,6 +18,10 @@ from typing import Any, NamedTuple
 from contracts.records import Run
 from flows.files.provenance import chain
 
+BATCH_TOLERANCE = 1e-4
+"""Relative difference that is put down to the batch; 16 runs made together differed by up to 6e-6 alone."""
+SMALL = 0.01
+"""Of a number below, such as a change of score, what counts is how far it is off and not its share."""
 LEFT_OUT = {"round", "seconds", "usage"}
 ORDER = (
     "prompt", "seed", "image", "diagnosis", "scores", "regions", "left_out", "result", "outside",
@@ -30,12 +38,24 @@ class Compared(NamedTuple):
 
     step: str
     """As `round 2 region 1 candidate 2 seam`."""
-    before: str | None
-    again: str | None
+    before: str | float | None
+    """A number if it was measured; digests, words and whole numbers as text."""
+    again: str | float | None
+
+    @property
+    def identical(self) -> bool:
+        return self.before == self.again
+
+    @property
+    def difference(self) -> float:
+        """Between two measured numbers, as a share of the larger one, or of SMALL; 0 for anything else."""
+        if self.identical or not (isinstance(self.before, float) and isinstance(self.again, float)):
+            return 0.0
+        return abs(self.before - self.again) / max(abs(self.before), abs(self.again), SMALL)
 
     @property
     def same(self) -> bool:
-        return self.before == self.again
+        return self.identical or 0 < self.difference <= BATCH_TOLERANCE
 
 
 def compare(before: Run, again: Run) -> list[Compared]:
@@ -52,9 +72,20 @@ def compare(before: Run, again: Run) -> list[Compared]:
 def first_difference(rows: Sequence[Compared]) -> str:
     """In one line, with what it was then and now."""
     row = next(row for row in rows if not row.same)
-    then, now = ("nothing" if value is None else _short(value) for value in (row.before, row.again))
+    then, now = ("nothing" if value is None else _short(str(value)) for value in (row.before, row.again))
     number = sum(not row.same for row in rows)
     return f"first in {row.step}: {then} then, {now} now; {number} of {len(rows)} values differ"
+
+
+def verdict(rows: Sequence[Compared]) -> str:
+    """In one line, of rows that are all the same."""
+    apart = [row.difference for row in rows if not row.identical]
+    if not apart:
+        return f"identical: {len(rows)} of {len(rows)} values"
+    return (
+        f"the same: {len(rows) - len(apart)} of {len(rows)} values are identical, the others are numbers "
+        f"that differ by at most {max(apart):.0e} of their size, as in batches of another size"
+    )
 
 
 def headlines(rows: Sequence[Compared]) -> list[Compared]:
@@ -67,8 +98,8 @@ def _in_order(item: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return {} if item is None else {name: item[name] for name in ORDER}
 
 
-def _values(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Name and text of everything in a record that is itself neither list nor mapping of such."""
+def _values(value: Any, name: str) -> Iterator[tuple[str, str | float]]:
+    """Name and value of everything in a record that is itself neither list nor mapping of such."""
     if isinstance(value, Mapping):
         for key, part in value.items():
             if key not in LEFT_OUT:
@@ -77,7 +108,7 @@ def _values(value: Any, name: str) -> Iterator[tuple[str, str]]:
         for number, part in enumerate(value, start=1):
             yield from _values(part, f"{name} {part.get('name', number)}")
     elif value is not None and value != []:
-        yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        yield name, value if isinstance(value, str | float) else json.dumps(value, ensure_ascii=False)
 
 
 def _merged(then: list[str], now: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ from rich.text import Text
 from contracts.records import Diagnosis, Round, Run
 from flows.files.output import score_table
 from flows.jobs.diagnosing import Row
-from flows.jobs.replaying import Compared
+from flows.jobs.replaying import Compared, headlines, verdict
 from flows.terminal.wording import (
     advice,
     count,
@@ -124,17 +124,17 @@ def print_listing(runs: Sequence[RunSummary], scenes: Sequence[str], filtered: b
     out().print(table)
 
 
-def print_replay(rows: Sequence[Compared], compared: int) -> None:
-    """A run beside its repetition: some of the values that were compared, those that differ among them."""
+def print_replay(rows: Sequence[Compared]) -> None:
+    """A run beside its repetition: each round's outcome and whatever differs."""
     table = Table(header_style="dim")
     for name in ("step", "then", "now", ""):
         table.add_column(name, overflow="fold")
-    for row in rows:
+    for row in headlines(rows):
         cells = [row.step, *(_clipped(value) for value in (row.before, row.again))]
         table.add_row(*(Text(cell) for cell in cells), "same" if row.same else Text("differs", style="red"))
     out().print(table)
     if all(row.same for row in rows):
-        print(f"identical: {compared} of {compared} values")
+        print(verdict(rows))
 
 
 def print_provenance(found: Mapping[str, Any]) -> None:
@@ -156,9 +156,9 @@ def print_provenance(found: Mapping[str, Any]) -> None:
         print("the memory bank here does not know it")
 
 
-def _clipped(value: str | None) -> str:
-    """A digest's beginning, or the first words of a text."""
-    text = "-" if value is None else value
+def _clipped(value: str | float | None) -> str:
+    """A digest's beginning, the first words of a text, or a number."""
+    text = "-" if value is None else str(value)
     return text if len(text) <= 32 else f"{text[:29]}..."
 
 

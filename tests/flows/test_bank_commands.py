@@ -114,6 +114,28 @@ def test_a_replay_says_which_step_differs(kept, scripted, capsys, monkeypatch) -
     assert f"{len(open_memory_bank().load('kept').rounds)} of " in line.splitlines()[-1]
 
 
+@pytest.mark.parametrize("step", [1e-6, 1e-3])
+def test_a_replay_puts_the_last_digits_down_to_the_batch(kept, scripted, capsys, monkeypatch, step) -> None:
+    (reporter,) = scripted.reporting_scorers
+    score = reporter.score
+
+    def nearly(*given):
+        return [Score(s.name, s.version, s.value * (1 + step)) for s in score(*given)]
+
+    monkeypatch.setattr(reporter, "score", nearly)
+    if step < 1e-4:
+        assert "the others are numbers that differ by at most 1e-06" in said(capsys, "replay", "kept")
+    else:
+        assert "otherwise, first in round 1 score reporter" in said(capsys, "replay", "kept", code=1)
+
+
+@pytest.mark.slow
+def test_runs_made_together_are_the_same_alone(capsys) -> None:
+    prompts = ["a red cone on a wooden table", "a green cube on a wooden table"]
+    said(capsys, "regenerate", *prompts, "--seed", "5", "--rounds", "2", "--no-prefect", "--run-id", "t")
+    assert all(json.loads(said(capsys, "replay", run, "--json"))["same"] for run in ("t-1", "t-2"))
+
+
 @pytest.mark.parametrize("what", ["mask", "explanation", "confidence"])
 def test_a_replay_looks_at_masks_and_at_everything_said(kept, scripted, capsys, monkeypatch, what) -> None:
     diagnose = scripted.defender.diagnose

@@ -9,7 +9,7 @@ import pytest
 from flow_samples import Shelf, finding, sample_run
 
 from contracts.records import Box, Candidate, Diagnosis, RegionPlan, Repair, Round, Run, Score, Verdict
-from flows.jobs.replaying import compare, first_difference, headlines
+from flows.jobs.replaying import Compared, compare, first_difference, headlines, verdict
 
 FLAW = finding()
 PLAN = RegionPlan((FLAW,), FLAW.mask, np.full((64, 64), 200, np.uint8), Box(0, 0, 64, 64), (64, 64), 1.5)
@@ -89,3 +89,19 @@ def test_what_only_one_of_them_has_stands_where_it_came_about() -> None:
     missing = [row for row in compare(sample_run(Shelf()), shorter) if not row.same]
     assert {row.again for row in missing} == {None}
     assert {row.step.split()[1] for row in missing} == {"3"}
+
+
+def test_a_measured_number_may_differ_by_what_a_batch_does_and_nothing_else_may() -> None:
+    def rows(**parts: object) -> list[Compared]:
+        return [row for row in compare(repaired(), repaired(**parts)) if not row.identical]
+
+    (row,) = rows(scores=(Score("taste", "1", 0.2 * (1 + 5e-6)),))
+    assert row.same and row.difference == pytest.approx(5e-6, rel=1e-3)
+    assert "differ by at most 5e-06" in verdict([row])
+    assert verdict(compare(repaired(), repaired())).startswith("identical: ")
+    (row,) = rows(scores=(Score("taste", "1", 0.2 * (1 + 5e-4)),))
+    assert not row.same
+    (row,) = rows(seed=2)
+    assert not row.same and row.difference == 0
+    large = Compared("seed", str(10**9), str(10**9 + 1))
+    assert not large.same and not Compared("value", 0.5, None).same
