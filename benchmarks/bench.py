@@ -112,7 +112,7 @@ class Bench:
 
     def misshapen(self, pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """(N,) whether a solid that was asked for resembles no clean render of its shape, or is not there."""
-        shapes = [[solid.shape for solid in scene.solids] for scene in self.scenes]
+        shapes = [scene.shapes for scene in self.scenes]
         return ~geometry_check().all_sound(pictures, shapes)
 
 

@@ -89,7 +89,7 @@ def main() -> None:
     for kind in args.prompts:
         bench = Bench(args.n, args.seed, tools, kind)
         pictures = np.concatenate([bench.paint(), bench.paint(CATEGORIES)])
-        asked = [[solid.shape for solid in scene.solids] for scene in bench.scenes] * 2
+        asked = [scene.shapes for scene in bench.scenes] * 2
         opinion = judge.judge(network, pictures)
         flaws, rows = flaws_table(pictures, asked, opinion)
         facts[kind] = {"structure": flaws.tolist()}

@@ -161,7 +161,7 @@ def geometry_sheet() -> PILImage.Image:
     painted = bench.paint(CATEGORIES)
     check = geometry.GeometryCheck.load(WEIGHTS / "geometry")
     cut = geometry.cut(check.cutter, painted).max(axis=1) > 0.5
-    masks = check.misshapen(painted, [[solid.shape for solid in scene.solids] for scene in bench.scenes])
+    masks = check.misshapen(painted, [scene.shapes for scene in bench.scenes])
     wrong = [np.any(found, axis=0) if found else np.zeros((64, 64), bool) for found in masks]
     rows = {
         "painted": list(painted),

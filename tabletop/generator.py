@@ -222,7 +222,7 @@ def evaluate(folder: Path, check_folder: Path, count: int = 128) -> dict[str, In
     figures = {}
     for solids, name in ((1, "one solid"), (2, "two solids")):
         scenes = captions.drawn_scenes(count, CARD_SEED, solids)
-        shapes = [[solid.shape for solid in scene.solids] for scene in scenes]
+        shapes = [scene.shapes for scene in scenes]
         said: dict[str, Sequence[Category]] = {"plain": (), "all modifiers": CATEGORIES}
         for words, categories in said.items():
             asked = [captions.with_modifiers(captions.scene_caption(s), categories) for s in scenes]

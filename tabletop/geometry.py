@@ -327,7 +327,7 @@ def save(check: GeometryCheck, folder: Path) -> None:
 
 
 def _shapes(pairs: Sequence[Pair]) -> list[list[Shape]]:
-    return [[solid.shape for solid in pair.scene.solids] for pair in pairs]
+    return [pair.scene.shapes for pair in pairs]
 
 
 def _correlation(a: NDArray[np.float32], b: NDArray[np.float32], weight: NDArray[np.float32]) -> float:

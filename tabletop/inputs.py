@@ -111,7 +111,7 @@ def judged_paintings(args: argparse.Namespace) -> tuple[NDArray[np.uint8], NDArr
 
     pictures, scenes, _ = _painted(args, "judge", JUDGED_PAINTING_SEED)
     check = GeometryCheck.load(args.weights / "geometry")
-    masks = check.misshapen(pictures, [[solid.shape for solid in scene.solids] for scene in scenes])
+    masks = check.misshapen(pictures, [scene.shapes for scene in scenes])
     known = [i for i, found in enumerate(masks) if found is not None]
     return pictures[known], np.array([any(m.any() for m in masks[i] or ()) for i in known])
 

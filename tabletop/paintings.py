@@ -94,7 +94,7 @@ def labeled(paintings: Sequence[Painting], check: GeometryCheck) -> tuple[Painte
     """Paintings that the check can speak of, with its word; and the rest."""
     asked = [p for p in paintings if len(p.modifiers) == len(CATEGORIES)]
     pictures = data.stack([p.picture for p in asked])
-    masks = check.misshapen(pictures, [[s.shape for s in p.scene.solids] for p in asked])
+    masks = check.misshapen(pictures, [p.scene.shapes for p in asked])
     known = [(p, m) for p, m in zip(asked, masks, strict=True) if m is not None]
     told = {id(p) for p, _ in known}
     rest = [p for p in paintings if id(p) not in told]

@@ -63,6 +63,11 @@ class Scene:
     """Brightness of the back wall, 0..1."""
     seed: int = field(default=0, compare=False)
 
+    @property
+    def shapes(self) -> list[Shape]:
+        """Of its solids, from left to right."""
+        return [solid.shape for solid in self.solids]
+
 
 ATTRIBUTE_SIZES = (len(SHAPES), len(COLORS), len(SURFACES), len(SHAPES) + 1, len(COLORS) + 1)
 """Number of values of each of `attributes`."""

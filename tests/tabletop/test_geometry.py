@@ -27,7 +27,7 @@ def pairs():
 
 
 def shapes_of(pairs):
-    return [[solid.shape for solid in pair.scene.solids] for pair in pairs]
+    return [pair.scene.shapes for pair in pairs]
 
 
 def test_standard_frame_forgets_place_and_size():
@@ -71,7 +71,7 @@ def test_clean_renders_pass_and_warped_ones_do_not(check, pairs):
 
 @pytest.mark.slow
 def test_shape_that_was_not_asked_for_does_not_fit(check, pairs):
-    balls = [p for p in pairs if [s.shape for s in p.scene.solids] == ["ball"]]
+    balls = [p for p in pairs if p.scene.shapes == ["ball"]]
     pictures = np.stack([p.clean for p in balls])
     fits = check.fits(pictures, [["cone"]] * len(balls))
     assert not any(check.sound(found, ["cone"]) for found in fits)
