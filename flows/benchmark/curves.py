@@ -67,9 +67,7 @@ def whiskers(title: str, rows: Sequence[Whisker], across: str = "difference") ->
     ticks = nice_ticks(min(0.0, *edges), max(0.0, *edges))
     x = _scale((ticks[0], ticks[-1]), LEFT - 30, WIDTH - RIGHT)
     height = whiskers_height(len(rows))
-    zero = x(0.0)
-    body = [Markup(f'<line class="zero" x1="{zero:.1f}" x2="{zero:.1f}" y1="{TOP}" y2="{height - 36}"/>')]
-    body += [_whisker(row, TOP + ROW * number, x) for number, row in enumerate(rows)]
+    body = [_whisker(row, TOP + ROW * number, x) for number, row in enumerate(rows)]
     body.append(_foot(ticks, x, across, height))
     told = "; ".join(f"{row.name} {row.said}" for row in rows)
     return _svg(height, f"{title}: {told}", body)
@@ -152,8 +150,10 @@ def _line(line: Line, x: Place, y: Place) -> Markup:
 
 def _whisker(row: Whisker, top: float, x: Place) -> Markup:
     y = top + ROW - 8
-    low, high, mean = (x(value) for value in (row.value.low, row.value.high, row.value.mean))
+    zero, low, high, mean = (x(value) for value in (0.0, row.value.low, row.value.high, row.value.mean))
     return Markup(
+        # Beside each whisker alone: through the whole height it would cross the names.
+        f'<line class="zero" x1="{zero:.1f}" x2="{zero:.1f}" y1="{y - 9:.1f}" y2="{y + 9:.1f}"/>'
         f'<text class="name" x="0" y="{top + 14:.0f}">{escape(row.name)}</text>'
         f'<text class="tick" x="{WIDTH}" y="{top + 14:.0f}" text-anchor="end">{escape(row.said)}</text>'
         f'<line class="line c{row.color}" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
