@@ -47,12 +47,14 @@ class Thresholds:
     detection_shift: float = 0.0
     tile_confidence: float = 0.0
     """Smallest confidence of a finding where tiles are looked at as well, 0..1."""
+    max_noise: float = 1.0
+    """A picture with more noise than this, as a standard deviation on a scale on which white is 1, is
+    denoised before it is looked at; 1: none is."""
 
     def to_json(self) -> str:
-        """Every threshold; that of tiles only where it was calibrated: files without stay as they are."""
-        values = asdict(self)
-        if not self.tile_confidence:
-            del values["tile_confidence"]
+        """Every threshold; those of tiles and noise only where used: an older version reads the rest."""
+        unused = {"tile_confidence": 0.0, "max_noise": 1.0}
+        values = {name: value for name, value in asdict(self).items() if unused.get(name) != value}
         return json.dumps(values, indent=2)
 
     @classmethod

@@ -25,6 +25,7 @@ from defender import checkpoint, importing
 from defender.answers import CLEAN_ANSWER, OPENING, Claim, claims_between
 from defender.categories import categorize
 from defender.checkpoint import Checkpoint, Thresholds
+from defender.denoising import denoised
 from defender.hub import locate
 from defender.model import Answers, Branch
 from defender.preprocess import clip_pixels, sam_pixels
@@ -84,6 +85,7 @@ class LegionDefender:
                     f"picture {i + 1} must be uint8 RGB of shape (height, width, 3), "
                     f"not {image.dtype} {image.shape}"
                 )
+        images = self._quiet(images)
         results: list[Diagnosis] = []
         while len(results) < len(images):
             results += self._as_many_as_fit(images[len(results) : len(results) + self.batch_size])
@@ -99,7 +101,7 @@ class LegionDefender:
         """
         shares, logits = [np.zeros(0)], [np.zeros(0)]
         for start in range(0, len(images), self.batch_size):
-            together = images[start : start + self.batch_size]
+            together = self._quiet(images[start : start + self.batch_size])
             cls_BP, patches_BNP = self._look(together)
             logits.append(self._synthetic_logit(cls_BP).cpu().numpy())
             if self._branch is not None:
@@ -134,6 +136,14 @@ class LegionDefender:
             "device": weight.device.type,
             "instruction": self.dialog.config.instruction,
         }
+
+    def _quiet(self, images: Sequence[Image]) -> Sequence[Image]:
+        """Without noise beyond `max_noise`. A picture of more than twice the size that SAM sees is left to
+        the scaling, which averages noise away."""
+        limit, largest = self.thresholds.max_noise, 2 * self.model.config.sam.image_size
+        if limit >= 1:
+            return images
+        return [denoised(image, limit) if max(image.shape) <= largest else image for image in images]
 
     def _look(self, images: Sequence[Image]) -> tuple[Tensor, Tensor]:
         size = self.model.config.vision.image_size

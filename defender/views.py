@@ -9,6 +9,7 @@ and blur for artifacts, or sees none through them.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from PIL import Image as Pillow
 
 from contracts.records import Finding, Image
 from defender.datasets import Sample, Samples
+from defender.denoising import denoised
 from defender.evaluation.perturbations import blur, jpeg, noise
 
 SMALLEST = 0.55
@@ -25,6 +27,7 @@ KEPT = 0.9
 LOST = 0.02
 """One of which at most this share is in the window is not seen."""
 TRIES = 6
+Odds: TypeAlias = tuple[float, float, float]
 
 
 class Reframed:
@@ -57,11 +60,12 @@ class Worn:
     """A data set of which some samples are compressed, noisy or blurred, up to the strengths of the paper's
     Table 10; an index always means the same damage, and neighbors two by two get the same.
 
-    Whether the picture is a photograph is no longer told: damage hides a decoder's trace.
+    `odds` are those of compression, noise and blur. Whether the picture is a photograph is no longer told:
+    damage hides a decoder's trace.
     """
 
-    def __init__(self, samples: Samples, share: float, seed: int) -> None:
-        self._samples, self._share, self._seed = samples, share, seed
+    def __init__(self, samples: Samples, share: float, seed: int, odds: Odds = (1, 1, 1)) -> None:
+        self._samples, self._share, self._seed, self._odds = samples, share, seed, odds
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -71,12 +75,26 @@ class Worn:
         rng = np.random.default_rng([self._seed, index // 2])
         if rng.random() >= self._share:
             return sample
-        return replace(sample, image=worn(sample.image, str(index), rng), is_real=None)
+        return replace(sample, image=worn(sample.image, str(index), rng, self._odds), is_real=None)
 
 
-def worn(image: Image, name: str, rng: np.random.Generator) -> Image:
+class Denoised:
+    """A data set as a defender with this `max_noise` sees it: noisy pictures denoised."""
+
+    def __init__(self, samples: Samples, max_noise: float) -> None:
+        self._samples, self._max_noise = samples, max_noise
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._samples[index]
+        return replace(sample, image=denoised(sample.image, self._max_noise))
+
+
+def worn(image: Image, name: str, rng: np.random.Generator, odds: Odds = (1, 1, 1)) -> Image:
     """The picture (H, W, 3) with one kind of damage; `name` seeds the noise."""
-    match int(rng.integers(3)):
+    match int(rng.choice(3, p=np.array(odds) / sum(odds))):
         case 0:
             return jpeg(image, name, int(rng.integers(15, 76)))
         case 1:

@@ -6,7 +6,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,13 @@ def add(commands: Any) -> None:
         help=f"largest share of clean pictures that may get a finding (default: {DEFAULT_FALSE_ALARMS})",
     )
     parser.add_argument(
+        "--max-noise",
+        type=float,
+        metavar="X",
+        help="denoise pictures with more noise than X before looking, a standard deviation between 0 and 1, "
+        "where white is 1 (default: as the checkpoint has it; 1: never)",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
@@ -64,6 +71,9 @@ def calibrate(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     request = dataset_request(arguments)
     source, indices = open_source(request)
     defender = load_legion(arguments)
+    if arguments.max_noise is not None:
+        noise = _max_noise(arguments.max_noise)
+        defender = defender.with_thresholds(replace(defender.thresholds, max_noise=noise))
     evidence, broken = _gather(defender, source, indices)
     before = defender.thresholds
     after = thresholds_from(evidence, before, arguments.false_alarms)
@@ -88,6 +98,12 @@ def calibrate(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     else:
         _print(result, asdict(before))
     return 0
+
+
+def _max_noise(given: float) -> float:
+    if not 0 <= given <= 1:
+        raise InvalidInput(f"--max-noise {given} cannot be used: choose 0 to 1")
+    return given
 
 
 def _target(folder: Path, out: Path | None) -> Path:

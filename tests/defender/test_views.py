@@ -4,7 +4,8 @@ import numpy as np
 
 from contracts.records import Finding
 from defender.datasets import Sample
-from defender.views import Reframed, Worn, draw_window, seen_in
+from defender.denoising import denoised
+from defender.views import Denoised, Reframed, Worn, draw_window, seen_in
 
 
 def sample(box, value=200):
@@ -77,3 +78,24 @@ def test_what_is_worn_keeps_its_findings():
     view = Worn([whole], 1.0, seed=0)[0]
     assert not np.array_equal(view.image, whole.image)
     assert view.findings == whole.findings and view.attributes == whole.attributes
+
+
+def test_the_kind_of_damage_follows_the_odds():
+    data = [sample((20, 24, 40, 40))] * 120
+    size = data[0].image.size
+    noisy = Worn(data, 1.0, seed=5, odds=(0, 1, 0))
+    # Noise alone changes nearly every value of a flat picture.
+    assert all((noisy[i].image != data[i].image).sum() > size / 2 for i in range(0, 120, 2))
+    mixed = Worn(data, 1.0, seed=5)
+    assert sum((mixed[i].image != data[i].image).sum() > size / 2 for i in range(0, 120, 2)) < 40
+
+
+def test_noise_is_taken_out_as_the_defender_takes_it_out():
+    data = [sample((20, 24, 40, 40))] * 8
+    noisy = Worn(data, 1.0, seed=5, odds=(0, 1, 0))
+    seen = Denoised(noisy, 0.03)
+    assert len(seen) == 8
+    for worn, clear in zip((noisy[i] for i in range(8)), (seen[i] for i in range(8)), strict=True):
+        assert np.array_equal(clear.image, denoised(worn.image, 0.03))
+        assert clear.findings == worn.findings and clear.is_real is worn.is_real
+    assert Denoised(data, 0.03)[0].image is data[0].image

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,9 @@ class TopHalf:
         return [Diagnosis((top_half_of(image),) if image.any() else (), 0.75, "") for image in images]
 
     def with_thresholds(self, thresholds):
-        return self
+        other = copy(self)
+        other.thresholds = thresholds
+        return other
 
     def inclinations(self, images):
         return np.array([float(image.any()) for image in images]), None
@@ -198,6 +201,16 @@ def test_calibration_writes_into_a_checkpoint_of_ones_own(defender, scars, capsy
     assert (
         result["after"]["false alarms"] == 0.0 and result["after"]["flawed pictures given a finding"] == 1.0
     )
+
+
+def test_a_checkpoint_is_told_which_noise_to_take_out(defender, scars, capsys, tmp_path) -> None:
+    (tmp_path / "mine").mkdir()
+    words = ["calibrate", scars, "--format", "synthscars", "--split", "test", "--checkpoint", "mine"]
+    assert run_json(capsys, *words, "--max-noise", "0.05")["thresholds"]["max_noise"] == 0.05
+    written = Thresholds.from_json((tmp_path / "mine" / "thresholds.json").read_text())
+    assert written.max_noise == 0.05 and written.min_area == 0.125
+    assert main([*words, "--max-noise", "2"]) == 1
+    assert "--max-noise 2.0 cannot be used: choose 0 to 1" in capsys.readouterr().err
 
 
 def test_calibration_of_a_copy_leaves_the_original_alone(defender, scars, capsys, tmp_path) -> None:
