@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 PAINTED = 3_000
 """Pictures by the generator for the defender, and as many others for the judge."""
 PAINTING_SEED, JUDGED_PAINTING_SEED = 71, 72
-
+ALL_MODIFIERS, JUDGED_ALL_MODIFIERS = 0.8, 0.5
+"""Share of the pictures that are asked for with all modifiers: of those alone the geometry check's word is
+all that the defender should say."""
 
 FINISHED = "finished"
 """Marks a generator whose training has come to its end: a paused one is written too, to be looked at."""
@@ -98,7 +100,7 @@ def paintings(args: argparse.Namespace) -> tuple[PaintedSamples, PaintedSamples]
     from tabletop.geometry import GeometryCheck
     from tabletop.paintings import Painting, labeled
 
-    pictures, scenes, asked = _painted(args, "train", PAINTING_SEED)
+    pictures, scenes, asked = _painted(args, "train", PAINTING_SEED, ALL_MODIFIERS)
     made = [Painting(*parts) for parts in zip(pictures, scenes, asked, strict=True)]
     return labeled(made, GeometryCheck.load(args.weights / "geometry"))
 
@@ -109,7 +111,7 @@ def judged_paintings(args: argparse.Namespace) -> tuple[NDArray[np.uint8], NDArr
     """
     from tabletop.geometry import GeometryCheck
 
-    pictures, scenes, _ = _painted(args, "judge", JUDGED_PAINTING_SEED)
+    pictures, scenes, _ = _painted(args, "judge", JUDGED_PAINTING_SEED, JUDGED_ALL_MODIFIERS)
     check = GeometryCheck.load(args.weights / "geometry")
     masks = check.misshapen(pictures, [scene.shapes for scene in scenes])
     known = [i for i, found in enumerate(masks) if found is not None]
@@ -117,16 +119,20 @@ def judged_paintings(args: argparse.Namespace) -> tuple[NDArray[np.uint8], NDArr
 
 
 def _painted(
-    args: argparse.Namespace, split: str, seed: int
+    args: argparse.Namespace, split: str, seed: int, all_modifiers: float
 ) -> tuple[NDArray[np.uint8], list[Scene], list[tuple[Category, ...]]]:
     """PAINTED pictures, kept in the build folder, with the scenes and the modifiers that were asked for."""
     from tabletop.paintings import modifiers_for, paint
 
     last = SEED_RANGES[split][1]
     scenes = [sample_scene(s, solid_count(s)) for s in range(last - PAINTED, last)]
-    asked = modifiers_for(PAINTED, seed)
+    asked = modifiers_for(PAINTED, seed, all_modifiers)
     made_by = fingerprint(args.weights / "generator")
-    path = args.build / "generator" / f"world{data.WORLD}-{split}-painted-{PAINTED}-{made_by}.npy"
+    path = (
+        args.build
+        / "generator"
+        / f"world{data.WORLD}-{split}-painted-{PAINTED}-{all_modifiers}-{made_by}.npy"
+    )
     if not path.exists():
         np.save(path, paint(args.weights / "generator", scenes, asked, seed, args.device))
     return np.load(path), scenes, asked

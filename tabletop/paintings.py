@@ -22,7 +22,6 @@ from tabletop.flaws import KINDS
 from tabletop.geometry import GeometryCheck
 from tabletop.scenes import ATTRIBUTE_SIZES, Scene, attributes
 
-ALL_MODIFIERS_SHARE = 0.5
 _NO_KINDS = (-1,) * len(KINDS)
 _NOTHING_KNOWN = (-1,) * len(ATTRIBUTE_SIZES) + _NO_KINDS
 
@@ -61,12 +60,12 @@ class PaintedSamples:
         return Sample(painting.picture, findings, False, (*attributes(painting.scene), *_NO_KINDS))
 
 
-def modifiers_for(count: int, seed: int) -> list[tuple[Category, ...]]:
-    """Which modifiers each of `count` prompts gets: all with ALL_MODIFIERS_SHARE, else a random choice."""
+def modifiers_for(count: int, seed: int, all_share: float) -> list[tuple[Category, ...]]:
+    """Which modifiers each of `count` prompts gets: all of them in `all_share`, else a random choice."""
     rng = np.random.default_rng([seed, 5])
     chosen: list[tuple[Category, ...]] = []
     for _ in range(count):
-        everything = rng.random() < ALL_MODIFIERS_SHARE
+        everything = rng.random() < all_share
         chosen.append(tuple(c for c in CATEGORIES if rng.random() < 0.5 or everything))
     return chosen
 

@@ -2,16 +2,19 @@
 
 Tower warm-up, then the paper's stage 1 (localization and explanation) and stage 2 (detection), on pairs of a
 clean and a flawed picture of one scene, each as rendered and after the generator's autoencoder, and for stage
-2 also on the generator's own pictures. Stage 1 comes twice: the second time it settles, with the losses
-weighted as in the paper from its start. Every part resumes where it stopped.
+2 also on the generator's own pictures. Stage 1 comes four times: the second time it settles, with the losses
+weighted as in the paper from its start; the third time it sees mostly pictures that are compressed, noisy or
+blurred, and more of the generator's own; the fourth time the same with the noise taken out, as the defender
+does before it looks (defender/denoising.py). Damage hides a decoder's trace, so both stages then run jointly
+before stage 2 has the last word. Every part resumes where it stopped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +32,8 @@ from defender.model import Legion
 from defender.text import Dialog, Tokenizer, render_prompt, train_tokenizer
 from defender.training.heads import VisionHeads
 from defender.training.schedule import Outcome, Schedule
-from defender.training.stages import pretrain_vision, train_stage1, train_stage2
-from defender.views import Reframed, Worn
+from defender.training.stages import pretrain_vision, train_joint, train_stage1, train_stage2
+from defender.views import Denoised, Reframed, Worn
 from tabletop.data import PairSet
 from tabletop.defender_config import INSTRUCTION, tabletop_config
 from tabletop.flaws import KINDS
@@ -40,12 +43,16 @@ Pictures = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """Clean and flawed pictures of a data set, each (N, H, W, 3)."""
 
 PAIRS = 16_000
-PAINTED_TIMES = 4
-"""How often a labeled painting counts in a pass: there are few of them."""
+PAINTED_TIMES, MORE_PAINTED_TIMES = 4, 6
+"""How often a labeled painting counts in a pass, and in one of the hardening: there are few of them."""
 VIEWS_SHARE, VIEWS_SEED = 0.25, 64
 """How many of the samples are seen closer and off the middle."""
 WORN_SHARE, WORN_SEED = 0.3, 65
 """How many are compressed, noisy or blurred."""
+ROUGH_SHARE, ROUGH_SEED, ROUGH_ODDS = 0.6, 68, (1.0, 4.0, 1.0)
+"""The same while stage 1 hardens; noise costs most."""
+MAX_NOISE = 0.03
+"""Noisier pictures are denoised before the defender looks; no render or painting is."""
 VOCABULARY = 800
 FIRST_TOKEN_WEIGHT = 5.0
 HEAD_SIZES = (*ATTRIBUTE_SIZES, *(len(kinds) for kinds in KINDS.values()))
@@ -63,8 +70,11 @@ STAGE_1 = Schedule(
     ema_decay=0.999,
 )
 SETTLING = replace(STAGE_1, learning_rate=7e-4, warmup=100, seed=66)
-SETTLING_HEADS_WEIGHT = 0.1
+SETTLING_WEIGHT = 0.1
 """Weight of the vision heads' tasks while stage 1 settles; the boost of its mask losses is over."""
+HARDENING = replace(STAGE_1, steps=2_400, learning_rate=5e-4, warmup=100, seed=67)
+CLEARING = replace(HARDENING, steps=1_200, learning_rate=4e-4, seed=68)
+JOINT = replace(CLEARING, steps=500, learning_rate=3e-4, warmup=50, seed=69, ema_decay=0.98)
 STAGE_2 = Schedule(steps=800, batch_size=64, learning_rate=1e-3, warmup=0, seed=63)
 
 
@@ -105,6 +115,9 @@ class Plan:
     warm_up: Schedule = WARM_UP
     stage_1: Schedule = STAGE_1
     settling: Schedule = SETTLING
+    hardening: Schedule = HARDENING
+    clearing: Schedule = CLEARING
+    joint: Schedule = JOINT
     stage_2: Schedule = STAGE_2
 
     def paused_after(self, seconds: float) -> Plan:
@@ -113,6 +126,9 @@ class Plan:
             replace(self.warm_up, pause_after=seconds),
             replace(self.stage_1, pause_after=seconds),
             replace(self.settling, pause_after=seconds),
+            replace(self.hardening, pause_after=seconds),
+            replace(self.clearing, pause_after=seconds),
+            replace(self.joint, pause_after=seconds),
             replace(self.stage_2, pause_after=seconds),
         )
 
@@ -158,20 +174,20 @@ def train(
     further: PairSet | None = None,
     plan: Plan | None = None,
 ) -> dict[str, Outcome]:
-    """All four parts, one after the other; each writes its result to `build` and is not run again.
+    """All seven parts, one after the other; each writes its result to `build` and is not run again.
 
-    `decoded` are the pairs' pictures after the generator's autoencoder, `paintings` its own, those
-    with labels first, then the others. Without the paintings stage 2 is left out. `further` are pairs that
-    only the settling sees, as rendered.
+    `decoded` are the pairs' pictures after the generator's autoencoder, `paintings` its own, those with
+    labels first, then the others. Without the paintings the joint part and stage 2 are left out. `further`
+    are pairs that only the settling sees, as rendered.
     A part that was paused (`pause_after`) ends the sitting; the same call goes on from there.
     """
     plan = plan or Plan()
     build.mkdir(parents=True, exist_ok=True)
     model, dialog = prepare(pairs, build, clip_folder)
     collate = Collator(model.config, dialog, FIRST_TOKEN_WEIGHT)
-    samples: Samples = TabletopSamples(pairs, decoded)
-    if paintings is not None:
-        samples = Chained(samples, *[paintings[0]] * PAINTED_TIMES)
+    rendered: Samples = TabletopSamples(pairs, decoded)
+    labeled = [] if paintings is None else [paintings[0]]
+    samples = Chained(rendered, *labeled * PAINTED_TIMES)
     views = _seen(samples)
     outcomes: dict[str, Outcome] = {}
     heads, warmed = warm_up(model, views, collate, plan.warm_up, build)
@@ -180,17 +196,22 @@ def train(
         if not warmed.finished:
             return outcomes
     settled = views if further is None else _seen(Chained(samples, TabletopSamples(further)))
-    as_in_paper = {"mask_boost": 1.0, "heads_weight": SETTLING_HEADS_WEIGHT}
-    rounds: list[tuple[str, Samples, Schedule, dict[str, Any]]] = [
-        ("stage-1", views, plan.stage_1, {}),
-        ("settling", settled, plan.settling, as_in_paper),
+    more = Chained(rendered, *labeled * MORE_PAINTED_TIMES)
+    rough = roughly_seen(more, ROUGH_SHARE)
+    as_in_paper = partial(train_stage1, mask_boost=1.0)
+    rounds: list[tuple[str, Samples, Schedule, Callable[..., Outcome]]] = [
+        ("stage-1", views, plan.stage_1, partial(train_stage1, heads=heads)),
+        ("settling", settled, plan.settling, partial(as_in_paper, heads=heads, heads_weight=SETTLING_WEIGHT)),
+        ("hardening", rough, plan.hardening, as_in_paper),
+        ("clearing", Denoised(rough, MAX_NOISE), plan.clearing, as_in_paper),
     ]
-    for name, seen, schedule, weights in rounds:
+    if paintings is not None:
+        less_rough = Denoised(roughly_seen(more, WORN_SHARE), MAX_NOISE)
+        rounds.append(("joint", less_rough, plan.joint, partial(train_joint, mask_boost=1.0)))
+    for name, seen, schedule, stage in rounds:
         if _restore(build / f"{name}.safetensors", model, heads):
             continue
-        outcomes[name] = train_stage1(
-            model, seen, collate, schedule, build, heads=heads, name=name, **weights
-        )
+        outcomes[name] = stage(model, seen, collate, schedule, build, name=name)
         if not outcomes[name].finished:
             return outcomes
         _keep(build / f"{name}.safetensors", model, heads)
@@ -222,6 +243,11 @@ def _seen(samples: Samples) -> Samples:
     return Worn(Reframed(samples, VIEWS_SHARE, VIEWS_SEED), WORN_SHARE, WORN_SEED)
 
 
+def roughly_seen(samples: Samples, share: float) -> Samples:
+    """As the hardening sees them: this share of them worn, mostly by noise."""
+    return Worn(Reframed(samples, VIEWS_SHARE, VIEWS_SEED), share, ROUGH_SEED, ROUGH_ODDS)
+
+
 def calibrate_and_measure(
     out: Path, validation: PairSet, decoded: Pictures | None = None
 ) -> dict[str, dict[str, Interval]]:
@@ -236,7 +262,7 @@ def calibrate_and_measure(
         sources["after the autoencoder"] = decoded
     chosen = list(sources)[-1]
     first = TabletopSamples(part(validation, 0, half, sources[chosen]))
-    checkpoint.save_thresholds(out, calibrate(LegionDefender.load(out), first))
+    checkpoint.save_thresholds(out, calibrate(LegionDefender.load(out).at(max_noise=MAX_NOISE), first))
     defender = LegionDefender.load(out)
     figures = {}
     for name, pictures in sources.items():

@@ -243,6 +243,9 @@ def train_defender(args: argparse.Namespace) -> bool:
         "warm-up": plan.warm_up,
         "stage-1": plan.stage_1,
         "settling": plan.settling,
+        "hardening": plan.hardening,
+        "clearing": plan.clearing,
+        "joint": plan.joint,
         "stage-2": plan.stage_2,
     }
     _card(args, "defender", schedules, "train", len(everything), figures)

@@ -82,10 +82,11 @@ def train_joint(
     mask_boost: float = 5.0,
     heads_weight: float = 0.5,
     detection_weight: float = 1.0,
+    name: str = "joint",
     extras: Extras | None = None,
 ) -> Outcome:
-    """Localization, explanation and detection in one stage."""
+    """Localization, explanation and detection in one stage; options as in `train_stage1`."""
     choose_trainable(model, trainable, frozen_dtype)
     torch.manual_seed(schedule.seed)
     objective = Joint(model, heads, mask_boost, heads_weight, detection_weight)
-    return run("joint", objective, samples, collate, schedule, folder, extras)
+    return run(name, objective, samples, collate, schedule, folder, extras)

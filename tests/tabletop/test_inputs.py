@@ -41,7 +41,22 @@ def test_another_generator_paints_anew(tmp_path, monkeypatch, value):
 
     monkeypatch.setattr(inputs, "PAINTED", 2)
     monkeypatch.setattr(paintings, "paint", paint)
-    inputs._painted(args, "train", 71)
+    inputs._painted(args, "train", 71, 0.5)
     weights(args.weights / "generator", value)
-    pictures, scenes, asked = inputs._painted(args, "train", 71)
+    pictures, scenes, asked = inputs._painted(args, "train", 71, 0.5)
     assert len(painted) == value and pictures[0, 0, 0, 0] == value and len(scenes) == len(asked) == 2
+
+
+def test_the_share_of_all_modifiers_is_as_asked_and_part_of_the_files_name(tmp_path, monkeypatch):
+    args = argparse.Namespace(build=tmp_path / "build", weights=tmp_path / "weights", device="cpu")
+    (args.build / "generator").mkdir(parents=True)
+    weights(args.weights / "generator", 1)
+    monkeypatch.setattr(inputs, "PAINTED", 200)
+    monkeypatch.setattr(
+        paintings, "paint", lambda folder, scenes, *_: np.zeros((len(scenes), 4, 4, 3), np.uint8)
+    )
+    for share in (0.5, 0.8):
+        _, _, asked = inputs._painted(args, "train", 71, share)
+        # An eighth of the others draws all three by chance.
+        assert abs(np.mean([len(words) == 3 for words in asked]) - (share + (1 - share) / 8)) < 0.1
+    assert len(list((args.build / "generator").glob("*.npy"))) == 2

@@ -20,7 +20,8 @@ from tabletop.train_defender import HEAD_SIZES, Plan, TabletopSamples
 pytestmark = pytest.mark.slow
 
 BRIEF = Schedule(steps=2, batch_size=4, group=2, warmup=0, bf16=False)
-PLAN = Plan(BRIEF, replace(BRIEF, ema_decay=0.5), replace(BRIEF, ema_decay=0.5), replace(BRIEF, group=1))
+AVERAGED = replace(BRIEF, ema_decay=0.5)
+PLAN = Plan(BRIEF, AVERAGED, AVERAGED, AVERAGED, AVERAGED, AVERAGED, replace(BRIEF, group=1))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_whole_recipe_and_its_resume(pairs, tmp_path):
     outcomes = train_defender.train(
         pairs, build, out, decoded=(pairs.clean, pairs.flawed), paintings=painted, plan=PLAN
     )
-    assert list(outcomes) == ["warm-up", "stage-1", "settling", "stage-2"]
+    assert list(outcomes) == ["warm-up", "stage-1", "settling", "hardening", "clearing", "joint", "stage-2"]
     before = load_file(out / "model.safetensors")
     again = train_defender.train(
         pairs, build, out, decoded=(pairs.clean, pairs.flawed), paintings=painted, plan=PLAN
@@ -78,6 +79,7 @@ def test_whole_recipe_and_its_resume(pairs, tmp_path):
     defender = LegionDefender.load(out)
     assert defender.model.config.has_detection
     assert defender.thresholds == checkpoint.load(out).thresholds != checkpoint.Thresholds()
+    assert defender.thresholds.max_noise == train_defender.MAX_NOISE
 
 
 def test_every_answer_of_the_data_survives_the_tokenizer(pairs, tmp_path):

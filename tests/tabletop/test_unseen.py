@@ -39,8 +39,8 @@ def test_what_the_generator_painted_for_other_models_counts(monkeypatch):
         "tabletop.paintings.paint", lambda folder, scenes, asked, seed, device: painted.extend(scenes)
     )
     args = argparse.Namespace(weights=inputs.Path("none"), build=inputs.Path("none"), device="cpu")
-    inputs._painted(args, "train", inputs.PAINTING_SEED)
-    inputs._painted(args, "judge", inputs.JUDGED_PAINTING_SEED)
+    inputs._painted(args, "train", inputs.PAINTING_SEED, inputs.ALL_MODIFIERS)
+    inputs._painted(args, "judge", inputs.JUDGED_PAINTING_SEED, inputs.JUDGED_ALL_MODIFIERS)
     assert len(painted) == 2 * inputs.PAINTED
     assert {captions.scene_caption(scene) for scene in painted} <= trained_captions()
 
