@@ -28,10 +28,10 @@ SETTINGS = ("legion_defaults.json", "thresholds.json", "scheduler_config.json")
 MEASUREMENTS = {
     "world": "python -m benchmarks.world",
     "regeneration": "python -m benchmarks.regeneration",
-    "localization": "legion evaluate localization --format tabletop --limit 400",
-    "explanation": "legion evaluate explanation --format tabletop --limit 400",
-    "guidance": "legion evaluate guidance --format tabletop --limit 400",
-    "detection": "legion evaluate detection --format tabletop --limit 200",
+    "localization": "legion evaluate localization --format tabletop",
+    "explanation": "legion evaluate explanation --format tabletop",
+    "guidance": "legion evaluate guidance --format tabletop",
+    "detection": "legion evaluate detection --format tabletop",
     "robustness": "legion evaluate robustness --format tabletop --limit 400",
     "judge": "python -m benchmarks.judge",
     "inpainting": "python -m benchmarks.inpainting --keep build/measured/repairs "
