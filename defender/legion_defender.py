@@ -99,16 +99,17 @@ class LegionDefender:
 
         Where no opening decides (`verdict_first`), the inclination is the confidence of the surest finding.
         """
+        images = self._quiet(images)
         shares, logits = [np.zeros(0)], [np.zeros(0)]
         for start in range(0, len(images), self.batch_size):
-            together = self._quiet(images[start : start + self.batch_size])
+            together = images[start : start + self.batch_size]
             cls_BP, patches_BNP = self._look(together)
             logits.append(self._synthetic_logit(cls_BP).cpu().numpy())
             if self._branch is not None:
                 opened = self.model.generate(patches_BNP, self._prompt, max_new_tokens=1, branch=self._branch)
                 shares.append(opened.artifact_B.cpu().double().numpy())
         if self._branch is None:
-            eager = self.at(min_confidence=0.0)
+            eager = self.at(min_confidence=0.0, max_noise=1.0)  # they are quiet by now
             shares.append(np.array([surest(diagnosis) for diagnosis in eager.diagnose(images)]))
         return np.concatenate(shares), np.concatenate(logits) if self.model.config.has_detection else None
 

@@ -12,7 +12,7 @@ before stage 2 has the last word. Every part resumes where it stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -120,17 +120,13 @@ class Plan:
     joint: Schedule = JOINT
     stage_2: Schedule = STAGE_2
 
+    def parts(self) -> dict[str, Schedule]:
+        """In their order, by the names that logs and cards have for them."""
+        return {field.name.replace("_", "-"): getattr(self, field.name) for field in fields(self)}
+
     def paused_after(self, seconds: float) -> Plan:
         """The same plan, each part of it stopping for now after so many seconds of a sitting."""
-        return Plan(
-            replace(self.warm_up, pause_after=seconds),
-            replace(self.stage_1, pause_after=seconds),
-            replace(self.settling, pause_after=seconds),
-            replace(self.hardening, pause_after=seconds),
-            replace(self.clearing, pause_after=seconds),
-            replace(self.joint, pause_after=seconds),
-            replace(self.stage_2, pause_after=seconds),
-        )
+        return Plan(*(replace(part, pause_after=seconds) for part in self.parts().values()))
 
 
 def prepare(pairs: PairSet, folder: Path, clip_folder: Path | None, seed: int = 60) -> tuple[Legion, Dialog]:
@@ -197,7 +193,7 @@ def train(
             return outcomes
     settled = views if further is None else _seen(Chained(samples, TabletopSamples(further)))
     more = Chained(rendered, *labeled * MORE_PAINTED_TIMES)
-    rough = roughly_seen(more, ROUGH_SHARE)
+    rough = _roughly_seen(more, ROUGH_SHARE)
     as_in_paper = partial(train_stage1, mask_boost=1.0)
     rounds: list[tuple[str, Samples, Schedule, Callable[..., Outcome]]] = [
         ("stage-1", views, plan.stage_1, partial(train_stage1, heads=heads)),
@@ -206,7 +202,7 @@ def train(
         ("clearing", Denoised(rough, MAX_NOISE), plan.clearing, as_in_paper),
     ]
     if paintings is not None:
-        less_rough = Denoised(roughly_seen(more, WORN_SHARE), MAX_NOISE)
+        less_rough = Denoised(_roughly_seen(more, WORN_SHARE), MAX_NOISE)
         rounds.append(("joint", less_rough, plan.joint, partial(train_joint, mask_boost=1.0)))
     for name, seen, schedule, stage in rounds:
         if _restore(build / f"{name}.safetensors", model, heads):
@@ -243,7 +239,7 @@ def _seen(samples: Samples) -> Samples:
     return Worn(Reframed(samples, VIEWS_SHARE, VIEWS_SEED), WORN_SHARE, WORN_SEED)
 
 
-def roughly_seen(samples: Samples, share: float) -> Samples:
+def _roughly_seen(samples: Samples, share: float) -> Samples:
     """As the hardening sees them: this share of them worn, mostly by noise."""
     return Worn(Reframed(samples, VIEWS_SHARE, VIEWS_SEED), share, ROUGH_SEED, ROUGH_ODDS)
 

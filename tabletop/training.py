@@ -239,16 +239,7 @@ def train_defender(args: argparse.Namespace) -> bool:
     held_out = data.load("validation", 1_000, args.data)
     measured = recipe.calibrate_and_measure(out, held_out, inputs.reconstructed(args, "validation", 1_000))
     figures = {f"{name} ({how})": v for how, values in measured.items() for name, v in values.items()}
-    schedules = {
-        "warm-up": plan.warm_up,
-        "stage-1": plan.stage_1,
-        "settling": plan.settling,
-        "hardening": plan.hardening,
-        "clearing": plan.clearing,
-        "joint": plan.joint,
-        "stage-2": plan.stage_2,
-    }
-    _card(args, "defender", schedules, "train", len(everything), figures)
+    _card(args, "defender", plan.parts(), "train", len(everything), figures)
     return True
 
 

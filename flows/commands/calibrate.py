@@ -6,7 +6,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,8 +72,7 @@ def calibrate(arguments: argparse.Namespace, _words: Sequence[str]) -> int:
     source, indices = open_source(request)
     defender = load_legion(arguments)
     if arguments.max_noise is not None:
-        noise = _max_noise(arguments.max_noise)
-        defender = defender.with_thresholds(replace(defender.thresholds, max_noise=noise))
+        defender = defender.at(max_noise=_max_noise(arguments.max_noise))
     evidence, broken = _gather(defender, source, indices)
     before = defender.thresholds
     after = thresholds_from(evidence, before, arguments.false_alarms)

@@ -6,6 +6,7 @@ import json
 import sys
 import types
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,9 @@ class TopHalf:
         other = copy(self)
         other.thresholds = thresholds
         return other
+
+    def at(self, **limits):
+        return self.with_thresholds(replace(self.thresholds, **limits))
 
     def inclinations(self, images):
         return np.array([float(image.any()) for image in images]), None
