@@ -2,9 +2,9 @@
 
     python -m benchmarks.everything                              hours on two cores; goes on where it stopped
     python -m benchmarks.everything --only world,regeneration    a few of them
-    python -m benchmarks.everything --list                       what there is
+    python -m benchmarks.everything --list                       what there is, and what is of today's weights
 
-`build/measured/NAME.txt` holds the command, the weights it was run with and what it printed. With other
+`docs/measured/NAME.txt` holds the command, the weights it was run with and what it printed. With other
 weights it is run again. What measures seconds comes last, and wants a machine that does nothing else.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import shlex
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from benchmarks.bench import WEIGHTS
 from controller.checkpoints import weights_digest
 from flows.profiles.loading import BUNDLED
 
-FOLDER = Path("build/measured")
+FOLDER = Path("docs/measured")
 SETTINGS = ("legion_defaults.json", "thresholds.json", "scheduler_config.json")
 """Beside the profile, what the models are used with."""
 MEASUREMENTS = {
@@ -34,11 +35,11 @@ MEASUREMENTS = {
     "detection": "legion evaluate detection --format tabletop",
     "robustness": "legion evaluate robustness --format tabletop --limit 400",
     "judge": "python -m benchmarks.judge",
-    "inpainting": "python -m benchmarks.inpainting --keep build/measured/repairs "
+    "inpainting": "python -m benchmarks.inpainting --keep build/repairs "
     "--arms guided,random,oracle,no-gate,upstream-way,upstream,upstream-script,drift --drift-n 80",
     "benchmark": "legion benchmark --no-prefect --out out/benchmark-400 "
     "--arms one-shot,best-of-n,rewriting,regeneration,inpainting",
-    "experience": "python -m benchmarks.experience --folder build/measured/experience",
+    "experience": "python -m benchmarks.experience --folder build/experience",
     "small-artifacts": "python -m benchmarks.small_artifacts",
     # Seconds, which want a machine that does nothing else:
     "stages": "python -m benchmarks.stages --pairs 6000 --warm-up 600 --steps 400",
@@ -65,10 +66,10 @@ def main() -> int:
     names = args.only.split(",") if args.only else list(MEASUREMENTS)
     if unknown := sorted(set(names) - set(MEASUREMENTS)):
         parser.error(f"there is no {', '.join(unknown)}: --list prints what there is")
-    if args.list:
-        print("\n".join(f"{name:16} {MEASUREMENTS[name]}" for name in names))
-        return 0
     made_with = weights()
+    if args.list:
+        print("\n".join(f"{name:16} {state(name, made_with):17} {MEASUREMENTS[name]}" for name in names))
+        return 0
     failed = [name for name in names if not measure(name, made_with)]
     if failed:
         print(f"not measured: {', '.join(failed)}", file=sys.stderr)
@@ -86,22 +87,42 @@ def weights() -> str:
     return ", ".join([*said, f"settings {settings.hexdigest()[:8]}"])
 
 
+def state(name: str, made_with: str) -> str:
+    """Whether a measurement's answer is there, and of these weights."""
+    path = FOLDER / f"{name}.txt"
+    if not path.is_file():
+        return "not measured"
+    return "measured" if path.read_text().startswith(_head(name, made_with)) else "of other weights"
+
+
 def measure(name: str, made_with: str) -> bool:
     """Run one measurement, if its answer is not there already; whether the answer is there then."""
-    command = MEASUREMENTS[name]
     path = FOLDER / f"{name}.txt"
-    head = f"{command}\n{made_with}\n\n"
-    if path.is_file() and path.read_text().startswith(head):
+    if state(name, made_with) == "measured":
         print(f"{name}: {path} is of these weights", flush=True)
         return True
-    print(f"{name}: {command}", flush=True)
-    done = subprocess.run(_here(shlex.split(command)), stdout=subprocess.PIPE, text=True, check=False)
+    print(f"{name}: {MEASUREMENTS[name]}", flush=True)
+    command = _here(shlex.split(MEASUREMENTS[name]))
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     # Where a bar is missed the exit code is 1, and the answer is an answer.
     if done.returncode not in (0, 1) or not done.stdout.strip():
         return False
     FOLDER.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{head}{done.stdout}\nexit code {done.returncode}\n")
+    said = answer(done.stdout)
+    path.write_text(f"{_head(name, made_with)}{said}\nexit code {done.returncode}\n", encoding="utf-8")
     return True
+
+
+def answer(printed: str) -> str:
+    """What is kept of what a command printed: no path of this machine, and the tables that it wrote to a file
+    in place of those it drew for a terminal, which have fewer digits."""
+    written = re.search(r"^markdown: (.+)$", printed, re.M)
+    tables = Path(written[1]).read_text(encoding="utf-8") if written else printed
+    return tables.replace(f"{Path.cwd()}/", "").strip() + "\n"
+
+
+def _head(name: str, made_with: str) -> str:
+    return f"{MEASUREMENTS[name]}\n{made_with}\n\n"
 
 
 def _here(words: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ first picture flawed and the returned one not; where the first picture is sound 
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ def stream(bench: Bench, told: SqlMemoryBank, plain: SqlMemoryBank, rounds: int)
                 rounds, score_tolerance=tolerance, batch_size=AT_ONCE, memory=memory
             )
             runs[memory] += regenerate(cases[start : start + AT_ONCE], bench.tools, bank, settings)
-        print(f"{len(runs[False])} of {len(cases)}", flush=True)
+        print(f"{len(runs[False])} of {len(cases)}", file=sys.stderr, flush=True)
     return _arm(bench, told, runs[True], rounds), _arm(bench, plain, runs[False], rounds)
 
 

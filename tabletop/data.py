@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -82,7 +83,7 @@ def make(
     jobs = [(split, i, folder, size) for i in missing]
     with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
         for done, _ in enumerate(pool.map(_make_shard, jobs), 1):
-            print(f"{split}: shard {done} of {len(jobs)}", flush=True)
+            print(f"{split}: shard {done} of {len(jobs)}", file=sys.stderr, flush=True)
 
 
 def load(split: str, count: int | None = None, folder: Path = DEFAULT_FOLDER, size: int = 64) -> PairSet:
