@@ -191,6 +191,7 @@ def arm_rows(name: str, outcomes: Sequence[Outcome]) -> list[Row | Said]:
             _share(outcomes, lambda o: [o.flawed_broken, o.clean_changed]),
         ),
         *row("flawed pictures broken", "<= 2 %", bootstrap([o.flawed_broken for o in outcomes])),
+        *row("of these, what was sound", "", bootstrap([o.sound_spoiled for o in outcomes])),
         *row("clean pictures broken", "<= 2 %", bootstrap([o.clean_changed for o in outcomes])),
         *damage_rows(f"{name}: flawed pictures", [o.damage for o in outcomes]),
         *damage_rows(f"{name}: clean pictures", [o.clean_damage for o in outcomes]),

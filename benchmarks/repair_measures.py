@@ -154,12 +154,17 @@ class Outcome:
     paintings: int
 
     @property
-    def flawed_broken(self) -> bool:
-        """Whether something sound got worse: a new flaw, another object, or pixels farther from the clean
+    def sound_spoiled(self) -> bool:
+        """Whether what had been right got worse: another object or color, or pixels farther from the clean
         render where nothing had been injected."""
         lost = self.right_before and not self.right_after
-        spoiled = any(not kept.on_artifact and kept.psnr_after < kept.psnr_before for kept in self.kept)
-        return self.new_flaw or lost or spoiled
+        return lost or any(not kept.on_artifact and kept.psnr_after < kept.psnr_before for kept in self.kept)
+
+    @property
+    def flawed_broken(self) -> bool:
+        """Whether something got worse: that, or a flaw of another kind, mostly in what was painted where the
+        injected flaw had been."""
+        return self.new_flaw or self.sound_spoiled
 
 
 @dataclass(frozen=True, eq=False)

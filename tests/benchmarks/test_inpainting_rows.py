@@ -96,9 +96,10 @@ def test_drift_is_counted_in_whole_pixels_by_round_for_flawed_and_for_clean_pict
 
 
 def test_flawed_and_clean_pictures_break_on_their_own(bench):
-    outcomes = [outcome(clean_changed=True), outcome(new_flaw=True), outcome(new_flaw=True), outcome()]
+    outcomes = [outcome(clean_changed=True), outcome(new_flaw=True), outcome(right_after=False), outcome()]
     rows = bench.arm_rows("guided", outcomes)
     assert measured(rows, "guided: flawed pictures broken").mean == 0.5
+    assert measured(rows, "guided: of these, what was sound").mean == 0.25
     assert measured(rows, "guided: clean pictures broken").mean == 0.25
     assert measured(rows, "guided: pictures broken, flawed and clean").mean == 0.375
     assert measured(rows, "guided: pixels outside the support changed") == "0 in 8 pictures"

@@ -123,14 +123,22 @@ def sound():
     return Outcome(1, (), (kept,), 0.1, 0.9, True, True, False, False, (0,), (0,), none, none, 4)
 
 
-def test_what_counts_as_broken():
-    assert not sound().flawed_broken
-    assert replace(sound(), new_flaw=True).flawed_broken
-    assert replace(sound(), right_after=False).flawed_broken
-    assert not replace(sound(), right_before=False, right_after=False).flawed_broken
-    assert replace(sound(), kept=(Kept(False, 99, 25, 1, 0.9),)).flawed_broken
-    # What was not as it should be, though nothing was injected just there, and is nearer now.
-    assert not replace(sound(), kept=(Kept(False, 21, 25, 0.7, 0.9),)).flawed_broken
+@pytest.mark.parametrize(
+    ("changes", "spoiled"),
+    [
+        ({}, False),
+        ({"right_after": False}, True),
+        ({"right_before": False, "right_after": False}, False),
+        ({"kept": (Kept(False, 99, 25, 1, 0.9),)}, True),
+        # What was not as it should be, though nothing was injected just there, and is nearer now.
+        ({"kept": (Kept(False, 21, 25, 0.7, 0.9),)}, False),
+    ],
+)
+def test_what_counts_as_broken(changes, spoiled):
+    got = replace(sound(), **changes)
+    assert got.sound_spoiled == got.flawed_broken == spoiled
+    flawed_anew = replace(got, new_flaw=True)
+    assert flawed_anew.flawed_broken and flawed_anew.sound_spoiled == spoiled
 
 
 class Shelf(dict):
