@@ -11,7 +11,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -130,6 +130,23 @@ def train(
         modules.load_state_dict(average.state_dict())
     modules.eval().cpu()
     return Outcome(step, step >= schedule.steps, spent + time.monotonic() - started)
+
+
+def train_in_turn(
+    folder: Path, model: nn.Module, parts: Sequence[tuple[str, LossFunction, Schedule]]
+) -> Outcome:
+    """Train on each part (its name, loss and schedule), one after the other, and stop where one is paused.
+
+    Each begins with the best estimate of the weights that the one before it made. The steps and seconds of
+    the outcome are those of all parts.
+    """
+    steps, seconds, finished = 0, 0.0, True
+    for name, loss, schedule in parts:
+        outcome = train(name, folder, model, loss, schedule)
+        steps, seconds, finished = steps + outcome.step, seconds + outcome.seconds, outcome.finished
+        if not finished:
+            break
+    return Outcome(steps, finished, seconds)
 
 
 def learning_rate(step: int, schedule: Schedule) -> float:

@@ -174,7 +174,7 @@ def train_generator(args: argparse.Namespace) -> bool:
     from tabletop import autoencoder, generator
 
     schedule = _sitting(args, generator.SCHEDULE)
-    settling = _sitting(args, generator.SETTLING)
+    settling, finishing = _sitting(args, generator.SETTLING), _sitting(args, generator.FINISHING)
     clip_model, tokenizer = inputs.bundled_clip(args)
     vae = inputs.trained_autoencoder(args)
     pairs = data.load("train", None, args.data)
@@ -183,14 +183,19 @@ def train_generator(args: argparse.Namespace) -> bool:
     encoded = f"latents-world{data.WORLD}-{inputs.fingerprint(inputs.autoencoder_folder(args))}.pt"
     latents = generator.encode_latents(vae, pairs, folder / encoded)
     unet, outcome = generator.train_generator(
-        pairs, latents, clip_model, tokenizer, folder, schedule, settling
+        pairs, latents, clip_model, tokenizer, folder, schedule, settling, finishing
     )
     if outcome.finished:
         generator.save(unet, vae, clip_model, tokenizer, args.weights / "generator")
         kept = json.loads((args.build / "autoencoder" / "figures.json").read_text())
         figures = {name: Interval(**figure) for name, figure in kept.items()}
         figures |= generator.evaluate(args.weights / "generator", args.weights / "geometry")
-        schedules = {"autoencoder": autoencoder.SCHEDULE, "generator": schedule, "settling": settling}
+        schedules = {
+            "autoencoder": autoencoder.SCHEDULE,
+            "generator": schedule,
+            "settling": settling,
+            "finishing": finishing,
+        }
         _card(args, "generator", schedules, "train", len(pairs), figures)
         (folder / inputs.FINISHED).touch()
     return outcome.finished

@@ -27,6 +27,7 @@ MADE = {
             "autoencoder": autoencoder.SCHEDULE,
             "generator": generator.SCHEDULE,
             "settling": generator.SETTLING,
+            "finishing": generator.FINISHING,
         },
         "train",
         TRAIN,

@@ -7,12 +7,13 @@ import torch
 from torch import nn
 
 from contracts.errors import CheckpointError
-from tabletop.trainer import Schedule, learning_rate, train
+from tabletop.trainer import Schedule, learning_rate, train, train_in_turn
 
 SCHEDULE = Schedule(steps=30, learning_rate=1e-2, seed=3, warmup=5, ema_decay=0.9, log_every=10)
 
 
-def run(folder, **changes):
+def toy():
+    """A small network with dropout, and its loss."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.2), nn.Linear(16, 1))
 
@@ -20,7 +21,20 @@ def run(folder, **changes):
         x = torch.from_numpy(rng.standard_normal((8, 4), "float32"))
         return (model(x) - x.sum(1, keepdim=True)).square().mean(), {}
 
+    return model, loss
+
+
+def run(folder, **changes):
+    model, loss = toy()
     outcome = train("toy", folder, model, loss, replace(SCHEDULE, **changes))
+    return outcome, model.state_dict()
+
+
+def run_two(folder, **changes):
+    """Two parts of one training."""
+    model, loss = toy()
+    schedules = [replace(SCHEDULE, seed=seed, **changes) for seed in (3, 4)]
+    outcome = train_in_turn(folder, model, [(f"part-{s.seed}", loss, s) for s in schedules])
     return outcome, model.state_dict()
 
 
@@ -35,6 +49,17 @@ def test_resume_is_exact(tmp_path):
             break
         assert sittings < 500
     assert sittings > 1, "the test must stop the run at least once"
+    assert all(torch.equal(expected[k], state[k]) for k in expected)
+
+
+def test_parts_in_turn_stop_where_one_is_paused_and_go_on_exactly(tmp_path):
+    whole, expected = run_two(tmp_path / "whole")
+    assert whole.finished and whole.step == 60
+    paused, _ = run_two(tmp_path / "parts", max_seconds=0.0)
+    assert not paused.finished and not (tmp_path / "parts" / "part-4.pt").exists()
+    assert not all(torch.equal(run(tmp_path / "alone")[1][k], expected[k]) for k in expected)
+    outcome, state = run_two(tmp_path / "parts")
+    assert outcome.finished and outcome.step == 60
     assert all(torch.equal(expected[k], state[k]) for k in expected)
 
 
