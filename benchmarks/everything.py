@@ -89,15 +89,16 @@ def weights() -> str:
 
 def state(name: str, made_with: str) -> str:
     """Whether a measurement's answer is there, and of these weights."""
-    path = FOLDER / f"{name}.txt"
+    path = _kept(name)
     if not path.is_file():
         return "not measured"
-    return "measured" if path.read_text().startswith(_head(name, made_with)) else "of other weights"
+    said = path.read_text(encoding="utf-8")
+    return "measured" if said.startswith(_head(name, made_with)) else "of other weights"
 
 
 def measure(name: str, made_with: str) -> bool:
     """Run one measurement, if its answer is not there already; whether the answer is there then."""
-    path = FOLDER / f"{name}.txt"
+    path = _kept(name)
     if state(name, made_with) == "measured":
         print(f"{name}: {path} is of these weights", flush=True)
         return True
@@ -119,6 +120,10 @@ def answer(printed: str) -> str:
     written = re.search(r"^markdown: (.+)$", printed, re.M)
     tables = Path(written[1]).read_text(encoding="utf-8") if written else printed
     return tables.replace(f"{Path.cwd()}/", "").strip() + "\n"
+
+
+def _kept(name: str) -> Path:
+    return FOLDER / f"{name}.txt"
 
 
 def _head(name: str, made_with: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -39,24 +39,8 @@ SCHEDULE = Schedule(
     ema_decay=0.9988,
     betas=(0.9, 0.99),
 )
-SETTLING = Schedule(
-    steps=16_000,
-    learning_rate=6e-4,
-    seed=36,
-    warmup=200,
-    weight_decay=0.01,
-    ema_decay=0.9992,
-    betas=(0.9, 0.99),
-)
-FINISHING = Schedule(
-    steps=8_000,
-    learning_rate=4e-4,
-    seed=37,
-    warmup=200,
-    weight_decay=0.01,
-    ema_decay=0.9992,
-    betas=(0.9, 0.99),
-)
+SETTLING = replace(SCHEDULE, steps=16_000, learning_rate=6e-4, seed=36, ema_decay=0.9992)
+FINISHING = replace(SETTLING, steps=8_000, learning_rate=4e-4, seed=37)
 BATCH = 32
 CLEAN_SHARE = 0.45
 
