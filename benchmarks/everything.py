@@ -4,8 +4,9 @@
     python -m benchmarks.everything --only world,regeneration    a few of them
     python -m benchmarks.everything --list                       what there is, and what is of today's weights
 
-`docs/measured/NAME.txt` holds the command, the weights it was run with and what it printed. With other
-weights it is run again. What measures seconds comes last, and wants a machine that does nothing else.
+`docs/measured/NAME.txt` holds the command, the weights that were there and what it printed. When one of the
+models that it uses has other weights it is run again. What measures seconds comes last, and wants a machine
+that does nothing else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.bench import WEIGHTS
@@ -26,32 +28,54 @@ from flows.profiles.loading import BUNDLED
 FOLDER = Path("docs/measured")
 SETTINGS = ("legion_defaults.json", "thresholds.json", "scheduler_config.json")
 """Beside the profile, what the models are used with."""
+EVALUATION = frozenset({"defender", "generator"})
+"""Its pictures are decoded by the generator's autoencoder."""
+LOOP = EVALUATION | {"scorer", "reporter", "judge", "geometry"}
+REPAIR = frozenset({"inpainter", "defender", "scorer", "reporter", "judge"})
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A command, and the bundled models that it uses: with others of these it says something else."""
+
+    command: str
+    models: frozenset[str]
+
+
 MEASUREMENTS = {
-    "world": "python -m benchmarks.world",
-    "regeneration": "python -m benchmarks.regeneration",
-    "localization": "legion evaluate localization --format tabletop",
-    "explanation": "legion evaluate explanation --format tabletop",
-    "guidance": "legion evaluate guidance --format tabletop",
-    "detection": "legion evaluate detection --format tabletop",
-    "robustness": "legion evaluate robustness --format tabletop --limit 400",
-    "judge": "python -m benchmarks.judge",
-    "inpainting": "python -m benchmarks.inpainting --keep build/repairs "
-    "--arms guided,random,oracle,no-gate,upstream-way,upstream,upstream-script,drift --drift-n 80",
-    "benchmark": "legion benchmark --no-prefect --out out/benchmark-400 "
-    "--arms one-shot,best-of-n,rewriting,regeneration,inpainting",
-    "experience": "python -m benchmarks.experience --folder build/experience",
-    "small-artifacts": "python -m benchmarks.small_artifacts",
+    "world": Measurement("python -m benchmarks.world", LOOP),
+    "regeneration": Measurement("python -m benchmarks.regeneration", LOOP),
+    "localization": Measurement("legion evaluate localization --format tabletop", EVALUATION),
+    "explanation": Measurement("legion evaluate explanation --format tabletop", EVALUATION),
+    "guidance": Measurement("legion evaluate guidance --format tabletop", EVALUATION),
+    "detection": Measurement("legion evaluate detection --format tabletop", EVALUATION),
+    "robustness": Measurement("legion evaluate robustness --format tabletop --limit 400", EVALUATION),
+    "judge": Measurement("python -m benchmarks.judge", LOOP),
+    "inpainting": Measurement(
+        "python -m benchmarks.inpainting --keep build/repairs "
+        "--arms guided,random,oracle,no-gate,upstream-way,upstream,upstream-script,drift --drift-n 80",
+        REPAIR,
+    ),
+    "benchmark": Measurement(
+        "legion benchmark --no-prefect --out out/benchmark-400 "
+        "--arms one-shot,best-of-n,rewriting,regeneration,inpainting",
+        LOOP | REPAIR,
+    ),
+    "experience": Measurement("python -m benchmarks.experience --folder build/experience", LOOP),
+    "small-artifacts": Measurement("python -m benchmarks.small_artifacts", frozenset({"defender"})),
     # Seconds, which want a machine that does nothing else:
-    "stages": "python -m benchmarks.stages --pairs 6000 --warm-up 600 --steps 400",
-    "speed": "python -m benchmarks.speed",
-    "defender-speed": "python -m benchmarks.defender",
-    "painting-cost": "python -m benchmarks.inpainting --n 1 --arms cost",
-    "batching": "python -m benchmarks.batching",
-    "busy": "python -m benchmarks.busy",
-    "memory": "python -m benchmarks.memory",
-    "renderer": "python -m benchmarks.renderer",
-    "adapters": "python -m benchmarks.adapters",
-    "orchestration": "python -m benchmarks.orchestration",
+    "stages": Measurement(
+        "python -m benchmarks.stages --pairs 6000 --warm-up 600 --steps 400", frozenset({"clip", "generator"})
+    ),
+    "speed": Measurement("python -m benchmarks.speed", frozenset({"generator"})),
+    "defender-speed": Measurement("python -m benchmarks.defender", frozenset({"defender"})),
+    "painting-cost": Measurement("python -m benchmarks.inpainting --n 1 --arms cost", REPAIR),
+    "batching": Measurement("python -m benchmarks.batching", LOOP | REPAIR),
+    "busy": Measurement("python -m benchmarks.busy", frozenset({"generator"})),
+    "memory": Measurement("python -m benchmarks.memory", frozenset()),
+    "renderer": Measurement("python -m benchmarks.renderer", frozenset()),
+    "adapters": Measurement("python -m benchmarks.adapters", frozenset({"generator", "inpainter"})),
+    "orchestration": Measurement("python -m benchmarks.orchestration", frozenset()),
 }
 
 
@@ -68,7 +92,8 @@ def main() -> int:
         parser.error(f"there is no {', '.join(unknown)}: --list prints what there is")
     made_with = weights()
     if args.list:
-        print("\n".join(f"{name:16} {state(name, made_with):17} {MEASUREMENTS[name]}" for name in names))
+        for name in names:
+            print(f"{name:16} {state(name, made_with):18} {MEASUREMENTS[name].command}")
         return 0
     failed = [name for name in names if not measure(name, made_with)]
     if failed:
@@ -88,12 +113,18 @@ def weights() -> str:
 
 
 def state(name: str, made_with: str) -> str:
-    """Whether a measurement's answer is there, and of these weights."""
+    """Whether a measurement's answer is there, of this command and of these weights of the models it uses."""
     path = _kept(name)
     if not path.is_file():
         return "not measured"
-    said = path.read_text(encoding="utf-8")
-    return "measured" if said.startswith(_head(name, made_with)) else "of other weights"
+    command, then = path.read_text(encoding="utf-8").splitlines()[:2]
+    wanted = MEASUREMENTS[name]
+    if command != wanted.command:
+        return "of another command"
+    earlier, now = _digests(then), _digests(made_with)
+    counting = {*wanted.models, "settings"} if wanted.models else ()
+    same = all(earlier.get(part) == now.get(part) for part in counting)
+    return "measured" if same else "of other weights"
 
 
 def measure(name: str, made_with: str) -> bool:
@@ -102,15 +133,16 @@ def measure(name: str, made_with: str) -> bool:
     if state(name, made_with) == "measured":
         print(f"{name}: {path} is of these weights", flush=True)
         return True
-    print(f"{name}: {MEASUREMENTS[name]}", flush=True)
-    command = _here(shlex.split(MEASUREMENTS[name]))
+    print(f"{name}: {MEASUREMENTS[name].command}", flush=True)
+    command = _here(shlex.split(MEASUREMENTS[name].command))
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     # Where a bar is missed the exit code is 1, and the answer is an answer.
     if done.returncode not in (0, 1) or not done.stdout.strip():
         return False
     FOLDER.mkdir(parents=True, exist_ok=True)
     said = answer(done.stdout)
-    path.write_text(f"{_head(name, made_with)}{said}\nexit code {done.returncode}\n", encoding="utf-8")
+    head = f"{MEASUREMENTS[name].command}\n{made_with}\n"
+    path.write_text(f"{head}\n{said}\nexit code {done.returncode}\n", encoding="utf-8")
     return True
 
 
@@ -126,8 +158,9 @@ def _kept(name: str) -> Path:
     return FOLDER / f"{name}.txt"
 
 
-def _head(name: str, made_with: str) -> str:
-    return f"{MEASUREMENTS[name]}\n{made_with}\n\n"
+def _digests(made_with: str) -> dict[str, str]:
+    """What `weights` said, by name."""
+    return dict(part.split() for part in made_with.split(", "))
 
 
 def _here(words: Sequence[str]) -> list[str]:

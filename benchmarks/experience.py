@@ -125,10 +125,12 @@ def _banks(folder: Path | None, names: Sequence[str]) -> Iterator[list[SqlMemory
 def main() -> None:
     parser = arguments(__doc__)
     parser.set_defaults(n=300)
-    parser.add_argument("--last", type=int, default=100, help="prompts that count")
+    parser.add_argument("--last", type=int, default=100, help="the prompts that count, of --n")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="keep both memory banks here, and go on where it stopped")
     args = parser.parse_args()
+    if not 0 < args.last <= args.n:
+        parser.error(f"--last {args.last} are not among {args.n} prompts: choose 1 to {args.n}")
     bench = Bench(args.n, args.seed, bundled_tools())
     with _banks(args.folder, ("with", "without")) as (told, plain):
         show(compare(*stream(bench, told, plain, args.rounds), args.last), args.json)

@@ -102,10 +102,13 @@ def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
 
 
 def resample(statistic: Statistic, units: int, seed: int = 0) -> Interval:
-    """A figure of all `units` (1 or more), and its spread over RESAMPLES draws of as many, with return.
+    """A figure of all `units`, and its spread over RESAMPLES draws of as many, with return.
 
-    Draws of which the statistic makes nothing (nan) are left out. The same seed gives the same interval.
+    Draws of which the statistic makes nothing (nan) are left out. The same seed gives the same interval. No
+    units have no figure: all three numbers are nan.
     """
+    if units == 0:
+        return Interval(np.nan, np.nan, np.nan)
     draws = _remembered(units, seed) if units <= _MOST_REMEMBERED else _draws(units, seed)
     drawn = [statistic(counts.astype(float)) for counts in draws]
     figure = float(statistic(np.ones((1, units)))[0])

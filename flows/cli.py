@@ -69,6 +69,11 @@ class _Parser(argparse.ArgumentParser):
         if found := re.fullmatch(r"argument (\S+): invalid (int|float) value: '(.*)'", message, re.DOTALL):
             option, kind, given = found.groups()
             message = f"{option} is {given}: choose a {'whole number' if kind == 'int' else 'number'}"
+        # What an option that does not exist leaves behind, where a further command may stand.
+        if found := re.fullmatch(r"argument \[(\w+)\]: invalid choice: '(.*?)' .*", message, re.DOTALL):
+            message = (
+                f"{found[2]} was not expected: only {found[1]} may stand there, or an option is misspelt"
+            )
         raise InvalidInput(f"{message} (see {self.prog} --help)")
 
 

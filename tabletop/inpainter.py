@@ -10,6 +10,7 @@ generator's as they are. Written as a folder that `AutoPipelineForInpainting` lo
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from tabletop.clip import MAX_TOKENS, add_unknown_words, save_tokenizer
 from tabletop.data import PairSet
 from tabletop.generator import build_scheduler
 from tabletop.tensors import device_of, pixels
-from tabletop.trainer import Metrics, Outcome, Schedule, train
+from tabletop.trainer import LossFunction, Metrics, Outcome, Schedule, train_in_turn
 
 SCHEDULE = Schedule(
     steps=4_000,
@@ -41,6 +42,7 @@ SCHEDULE = Schedule(
     ema_decay=0.998,
     betas=(0.9, 0.99),
 )
+SETTLING = replace(SCHEDULE, steps=6_000, learning_rate=3e-4, seed=38, ema_decay=0.999)
 BATCH = 24
 CELL = 4
 """Pixels of a picture per side of a latent cell; a hole is made of whole cells, as when painting."""
@@ -103,13 +105,26 @@ def train_inpainter(
     parts: tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel, CLIPTokenizer],
     folder: Path,
     schedule: Schedule = SCHEDULE,
+    settling: Schedule = SETTLING,
 ) -> tuple[UNet2DConditionModel, Outcome]:
-    """Train on pairs: what fills the hole is always the clean picture's, and the caption says so."""
-    narrow, vae, text_model, tokenizer = parts
+    """Train on pairs: what fills the hole is always the clean picture's, and the caption says so.
+
+    After `schedule` it goes on for `settling`, the same at a lower rate: what was missing was time.
+    """
     torch.manual_seed(schedule.seed)
-    unet = widened(narrow)
+    unet = widened(parts[0])
     unet.set_attn_processor(AttnProcessor())  # the fused attention's backward pass is slow on CPUs
-    vae.to(schedule.device)
+    parts[1].to(schedule.device)
+    loss = _loss(unet, data, parts)
+    return unet, train_in_turn(folder, unet, [("inpainter", loss, schedule), ("settling", loss, settling)])
+
+
+def _loss(
+    unet: UNet2DConditionModel,
+    data: PairSet,
+    parts: tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel, CLIPTokenizer],
+) -> LossFunction:
+    _, vae, text_model, tokenizer = parts
     alphas = build_scheduler().alphas_cumprod
 
     @torch.no_grad()
@@ -156,8 +171,7 @@ def train_inpainter(
         inside = (error * mask).sum() / (4 * mask.sum())
         return (error * weight).mean(), {"inside": inside.detach()}
 
-    outcome = train("inpainter", folder, unet, loss, schedule)
-    return unet, outcome
+    return loss
 
 
 def _example(

@@ -206,15 +206,16 @@ def train_inpainter(args: argparse.Namespace) -> bool:
     from controller.generators.diffusers_inpainting import DiffusersInpainter
     from tabletop import inpainter
 
-    schedule = _sitting(args, inpainter.SCHEDULE)
+    schedule, settling = _sitting(args, inpainter.SCHEDULE), _sitting(args, inpainter.SETTLING)
     parts = inpainter.load_parts(args.weights / "generator")
     pairs = data.load("train", None, args.data)
-    unet, outcome = inpainter.train_inpainter(pairs, parts, args.build / "inpainter", schedule)
+    unet, outcome = inpainter.train_inpainter(pairs, parts, args.build / "inpainter", schedule, settling)
     if outcome.finished:
         inpainter.save(unet, parts, args.weights / "inpainter")
         painter = DiffusersInpainter.load(args.weights / "inpainter", batch_size=25, exact=False)
         figures = inpainter.evaluate(painter, data.load("validation", 200, args.data))
-        _card(args, "inpainter", {"inpainter": schedule}, "train", len(pairs), figures)
+        schedules = {"inpainter": schedule, "settling": settling}
+        _card(args, "inpainter", schedules, "train", len(pairs), figures)
     return outcome.finished
 
 

@@ -11,11 +11,15 @@ PAGES = ("README.md", *(f"docs/{name}.md" for name in ("inpainting", "defender",
 INTERVAL = re.compile(r"\[[+-]?\d+(?:\.\d+)?, [+-]?\d+(?:\.\d+)?\]")
 
 
+def asked(command):
+    return everything.Measurement(command, frozenset({"clip"}))
+
+
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """An empty folder for answers, and one cheap command."""
     monkeypatch.setattr(everything, "FOLDER", tmp_path)
-    monkeypatch.setitem(everything.MEASUREMENTS, "small", "python -c 'print(1 + 1)'")
+    monkeypatch.setitem(everything.MEASUREMENTS, "small", asked("python -c 'print(1 + 1)'"))
     return tmp_path / "small.txt"
 
 
@@ -36,9 +40,19 @@ def test_an_answer_says_with_which_weights_and_is_not_asked_for_twice(elsewhere,
     assert everything.measure("small", "clip 2") and "\n2\n" in elsewhere.read_text()
 
 
+def test_only_the_models_that_it_uses_its_command_and_the_settings_make_an_answer_old(elsewhere, monkeypatch):
+    before = "clip 1, judge 1, settings 1"
+    assert everything.measure("small", before)
+    assert everything.state("small", before.replace("judge 1", "judge 2")) == "measured"
+    assert everything.state("small", before.replace("clip 1", "clip 2")) == "of other weights"
+    assert everything.state("small", before.replace("settings 1", "settings 2")) == "of other weights"
+    monkeypatch.setitem(everything.MEASUREMENTS, "small", asked("python -c 'print(2)'"))
+    assert everything.state("small", before) == "of another command"
+
+
 @pytest.mark.parametrize("command", ["python -c 'raise SystemExit(2)'", "python -c pass"])
 def test_a_command_that_failed_or_said_nothing_leaves_nothing(elsewhere, monkeypatch, command):
-    monkeypatch.setitem(everything.MEASUREMENTS, "small", command)
+    monkeypatch.setitem(everything.MEASUREMENTS, "small", asked(command))
     assert not everything.measure("small", "clip 1") and not elsewhere.exists()
 
 
@@ -59,4 +73,4 @@ def test_a_page_shows_no_interval_that_was_not_measured(page):
 
 def test_kept_answers_are_of_the_commands_as_they_are_now():
     for kept in everything.FOLDER.glob("*.txt"):
-        assert kept.read_text().startswith(everything.MEASUREMENTS[kept.stem] + "\n"), kept
+        assert kept.read_text().startswith(everything.MEASUREMENTS[kept.stem].command + "\n"), kept

@@ -41,6 +41,11 @@ def test_a_single_unit_has_no_spread():
     assert bootstrap([0.25]) == intervals.Interval(0.25, 0.25, 0.25)
 
 
+def test_of_nothing_there_is_no_figure():
+    found = bootstrap([])
+    assert np.isnan([found.mean, found.low, found.high]).all()
+
+
 def test_area_under_the_curve_counts_pairs_and_its_interval_counts_units():
     scores, truth = np.array([0.1, 0.4, 0.35, 0.8, 0.4]), np.array([False, False, True, True, True])
     pairs = [float(a > b) + 0.5 * (a == b) for a in scores[truth] for b in scores[~truth]]

@@ -113,6 +113,7 @@ def test_unknown_words_are_named_and_do_no_harm(scripted, capsys) -> None:
         (["regenerate", "x", "--rounds", "-2"], "--rounds is -2"),
         (["regenerate", "x", "--rounds", "two"], "--rounds is two: choose a whole number"),
         (["regenerate", "x", "--rounds", "1.5"], "--rounds is 1.5: choose a whole number"),
+        (["benchmark", "--limit", "2"], "2 was not expected: only compare may stand there, or an option is"),
         (["regenerate", "x", "--guidance-scale", "much"], "--guidance-scale is much: choose a number"),
         (["regenerate", "x", "--batch-size", "0"], "--batch-size is 0"),
         (["regenerate", "x", "--seed", "-1"], "--seed is -1"),

@@ -32,7 +32,7 @@ MADE = {
         "train",
         TRAIN,
     ),
-    "inpainter": ({"inpainter": inpainter.SCHEDULE}, "train", TRAIN),
+    "inpainter": ({"inpainter": inpainter.SCHEDULE, "settling": inpainter.SETTLING}, "train", TRAIN),
     "judge": ({"judge": judge.SCHEDULE}, "judge", judge.PAIRS),
     "defender": (
         {

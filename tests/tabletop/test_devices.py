@@ -32,7 +32,7 @@ def on_meta(monkeypatch):
         seen.append(name)
         return trainer.Outcome(0, False, 0.0)
 
-    for room in (autoencoder, clip, geometry, inpainter, judge, preference, trainer):
+    for room in (autoencoder, clip, geometry, judge, preference, trainer):
         monkeypatch.setattr(room, "train", step)
     return seen
 

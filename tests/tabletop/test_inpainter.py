@@ -54,8 +54,9 @@ def test_it_starts_as_the_generator(parts):
 
 def test_what_was_trained_paints_behind_the_protocol(pairs, parts, tmp_path):
     schedule = replace(inpainter.SCHEDULE, steps=2, log_every=1)
-    unet, outcome = inpainter.train_inpainter(pairs, parts, tmp_path / "build", schedule)
-    assert outcome.finished
+    settling = replace(inpainter.SETTLING, steps=3, log_every=1)
+    unet, outcome = inpainter.train_inpainter(pairs, parts, tmp_path / "build", schedule, settling)
+    assert outcome.finished and outcome.step == 5, "both parts"
     assert unet.conv_in.weight[:, 4:].abs().max() > 0
     inpainter.save(unet, parts, tmp_path / "inpainter")
     painter = DiffusersInpainter.load(tmp_path / "inpainter", steps=2)
