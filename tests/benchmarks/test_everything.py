@@ -7,7 +7,10 @@ import pytest
 
 from benchmarks import everything
 
-PAGES = ("README.md", *(f"docs/{name}.md" for name in ("inpainting", "defender", "training", "bundled")))
+PAGES = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("benchmark", "inpainting", "defender", "training", "bundled")),
+)
 INTERVAL = re.compile(r"\[[+-]?\d+(?:\.\d+)?, [+-]?\d+(?:\.\d+)?\]")
 
 
