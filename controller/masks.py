@@ -72,6 +72,11 @@ def components(mask: Mask, reach: float = 0) -> list[Mask]:
     return [mask & (labels == label) for label in order]
 
 
+def count_components(mask: Mask, reach: float, wanted: Mask) -> int:
+    """How many of its `components` have a pixel in `wanted`, without a mask for each."""
+    return len(np.unique(_labels(grow(mask, reach))[mask & wanted]))
+
+
 def _along_rows(mask: Mask) -> NDArray[np.float64]:
     """Distance to the nearest true pixel of the same row."""
     columns = np.arange(mask.shape[1], dtype=float)

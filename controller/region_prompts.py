@@ -1,8 +1,8 @@
 """What a painter is told about one region: the scene, and what should be seen in it instead of the flaw.
 
 The scene is the person's own prompt, or, where there is none, a phrase made of what the defender calls the
-flawed thing. What follows it comes from a prompt modifier: positive words, never the flaw (upstream's "Try to
-avoid the problem: ..." makes a diffusion model paint the problem).
+flawed things. What follows it comes from a prompt modifier: positive words, never the flaw (upstream's "Try
+to avoid the problem: ..." makes a diffusion model paint the problem).
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from prompts.words import load_words
 ANY_SCENE = "a photo"
 MAX_WORDS = 8
 """A longer phrase is a sentence about the flaw, not a name."""
+MOST_THINGS = 3
+"""How many a scene names: a painter that is told of one thing of two paints the other one over."""
 _OWNER = re.compile(r".*\bof ((?:the|an?|this|that) .+)$")
 
 
 def described_scene(findings: Sequence[Finding]) -> str:
-    """A scene for a picture that came without a prompt: "a photo of" what the worst finding is about.
+    """A scene for a picture that came without a prompt: "a photo of" what the findings are about, the thing
+    with the worst first, at most 3 of them.
 
     "The shadow of the red cone" is about a red cone. A phrase that names a flaw or is no name (more than 8
     words, other than letters, digits, space and simple punctuation) is passed over; if none is left, "a
@@ -34,11 +37,9 @@ def described_scene(findings: Sequence[Finding]) -> str:
 
 def scene_of_phrases(phrases: Sequence[str]) -> str:
     """The same from the phrases alone, the one that matters most first."""
-    for said in phrases:
-        phrase = " ".join(said.split()).strip(".,;:!?\"'")
-        if phrase and _is_name(phrase):
-            return f"{ANY_SCENE} of {_thing(phrase)}"
-    return ANY_SCENE
+    tidy = (" ".join(said.split()).strip(".,;:!?\"'") for said in phrases)
+    things = list(dict.fromkeys(_thing(phrase) for phrase in tidy if phrase and _is_name(phrase)))
+    return f"{ANY_SCENE} of {' and '.join(things[:MOST_THINGS])}" if things else ANY_SCENE
 
 
 def region_prompts(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.errors import InvalidInput, ModelError
+from contracts.errors import InvalidInput, ModelError, UnusableSetting
 from contracts.records import Box, Finding, InpaintRequest, LeftOut, Mask, RegionPlan, bounding_box
 from controller import masks
 from controller.compositing import resample
@@ -57,8 +57,11 @@ class RegionSettings:
         for name in ("min_confidence", "min_area", "max_area"):
             _require(name, getattr(self, name), 0, 1, "0 to 1")
         if self.min_area > self.max_area:
-            raise InvalidInput(
-                f"min area {self.min_area:g} is above max area {self.max_area:g}: nothing lies between them"
+            raise UnusableSetting(
+                f"{{}} is {self.min_area:g} and {{}} {self.max_area:g}: choose a smaller or a larger one, "
+                "nothing lies between them",
+                "min_area",
+                "max_area",
             )
         for name in ("merge_iou", "merge_inside"):
             _require(name, getattr(self, name), math.ulp(0), 1, "above 0 up to 1")
@@ -156,6 +159,12 @@ def plan_regions(
     return Plan(tuple(regions[:count]), tuple(left_out))
 
 
+def count_parts(user_mask: Mask, protected: Mask | None = None) -> int:
+    """Regions that `plan_regions` makes of a person's mask, however many."""
+    wanted = user_mask if protected is None else user_mask & ~protected
+    return masks.count_components(user_mask, _brush_reach(user_mask), wanted)
+
+
 def group_disjoint(regions: Sequence[RegionPlan]) -> list[tuple[RegionPlan, ...]]:
     """Regions that may be painted in one call: no two supports of a group touch. Order is kept."""
     groups: list[list[RegionPlan]] = []
@@ -220,7 +229,7 @@ def crop_request(
 
 def _require(name: str, value: float, low: float, high: float, range_: str) -> None:
     if not low <= value <= high:  # a NaN fails too
-        raise InvalidInput(f"{name.replace('_', ' ')} {value} cannot be used: choose {range_}")
+        raise UnusableSetting(f"{{}} is {value}: choose {range_}", name)
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -292,9 +301,13 @@ def _join(areas: Sequence[_Area]) -> _Area:
 
 def _areas_of(user_mask: Mask, findings: Sequence[Finding]) -> list[_Area]:
     """The parts of a person's mask, each with the findings it meets."""
-    reach = max(1, max(user_mask.shape) // 100)  # brush strokes this near to each other mean one thing
-    parts = masks.components(user_mask, reach)
+    parts = masks.components(user_mask, _brush_reach(user_mask))
     return [_Area(tuple(f for f in findings if (f.mask & part).any()), part) for part in parts]
+
+
+def _brush_reach(user_mask: Mask) -> int:
+    """Brush strokes this many pixels from each other mean one thing."""
+    return max(1, max(user_mask.shape) // 100)
 
 
 def _weights(mask: Mask, settings: RegionSettings, *, inward: bool) -> NDArray[np.uint8]:

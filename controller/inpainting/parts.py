@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from contracts.errors import InvalidInput
+from contracts.errors import InvalidInput, UnusableSetting
 from contracts.protocols import Inpainter
 from contracts.records import Diagnosis, Finding, Image, Mask
 from controller.prompt_rules import clean_prompt
@@ -98,9 +98,9 @@ class InpaintingSettings:
     def __post_init__(self) -> None:
         for name in ("rounds", "candidates", "tries"):
             if getattr(self, name) < 1:
-                raise InvalidInput(f"{name} {getattr(self, name)} cannot be used: choose 1 or more")
+                raise UnusableSetting(f"{{}} is {getattr(self, name)}: choose 1 or more", name)
         if not 0 < self.strength <= 1:
-            raise InvalidInput(f"strength {self.strength} cannot be used: choose above 0 up to 1")
+            raise UnusableSetting(f"{{}} is {self.strength}: choose above 0 up to 1", "strength")
         check_batch_size(self.batch_size)
 
     def record(self) -> dict[str, object]:

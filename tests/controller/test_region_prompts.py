@@ -92,10 +92,19 @@ def test_without_a_prompt_the_scene_is_the_name_of_the_flawed_thing(phrase, scen
     assert described_scene([flaw(phrase=phrase)]) == scene
 
 
-def test_the_worst_finding_that_has_a_name_gives_the_scene():
-    found = [flaw(phrase="the table", confidence=0.4), flaw(phrase="the cone", confidence=0.8)]
-    assert described_scene(found) == "a photo of a cone"
-    assert described_scene([*found, flaw(phrase="a deformed cone", confidence=1.0)]) == "a photo of a cone"
+def test_without_a_prompt_the_scene_names_all_that_is_flawed_the_worst_first():
+    found = [
+        flaw(phrase="the shadow of the blue cube", confidence=0.4),
+        flaw(phrase="the cone", confidence=0.8),
+    ]
+    scene = "a photo of a cone and a blue cube"
+    assert described_scene(found) == scene
+    assert described_scene([*found, flaw(phrase="the base of the cone", confidence=0.1)]) == scene, (
+        "named once"
+    )
+    assert described_scene([*found, flaw(phrase="a deformed cone", confidence=1.0)]) == scene
+    many = [flaw(phrase=f"the {thing}") for thing in ("cone", "cube", "ring", "ball")]
+    assert described_scene(many) == "a photo of a cone and a cube and a ring"
     assert described_scene([]) == "a photo"
     with pytest.raises(ModelError):
         described_scene([flaw(confidence=np.nan)])
