@@ -2,6 +2,7 @@
 
 LegionError                     one line that says what is wrong and what to do; the CLI exits with 1
 ├── InvalidInput                a prompt, image, file or option that cannot be used
+│   └── UnusableSetting         a setting's value; a command may call the setting as it was typed
 ├── CheckpointError             weights that are missing, incomplete or of another shape
 ├── ModelError                  a model that failed while running
 │   └── RemoteError             a server that failed; worth a retry
@@ -13,6 +14,10 @@ LegionError                     one line that says what is wrong and what to do;
     └── AlreadyCommitted        a second commit of the same step
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 
 class LegionError(Exception):
     """Base of all errors with a message meant for a person."""
@@ -20,6 +25,20 @@ class LegionError(Exception):
 
 class InvalidInput(LegionError):
     """A prompt, image, file or option that cannot be used."""
+
+
+class UnusableSetting(InvalidInput):
+    """A setting whose value cannot be used. The names of settings are kept apart from the words: a person may
+    know them by others."""
+
+    def __init__(self, words: str, *names: str) -> None:
+        """`words` have a `{}` for each name."""
+        super().__init__(words.format(*names))
+        self._words, self._names = words, names
+
+    def called(self, known_as: Mapping[str, str]) -> InvalidInput:
+        """The same error in a person's words; names that are not in `known_as` stay."""
+        return InvalidInput(self._words.format(*(known_as.get(name, name) for name in self._names)))
 
 
 class CheckpointError(LegionError):

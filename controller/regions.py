@@ -58,8 +58,8 @@ class RegionSettings:
             _require(name, getattr(self, name), 0, 1, "0 to 1")
         if self.min_area > self.max_area:
             raise UnusableSetting(
-                f"{{}} is {self.min_area:g} and {{}} {self.max_area:g}: choose a smaller or a larger one, "
-                "nothing lies between them",
+                f"{{0}} is {self.min_area}, above {{1}} {self.max_area}: choose a smaller {{0}} or a larger "
+                "{1}",
                 "min_area",
                 "max_area",
             )
@@ -307,7 +307,7 @@ def _areas_of(user_mask: Mask, findings: Sequence[Finding]) -> list[_Area]:
 
 def _brush_reach(user_mask: Mask) -> int:
     """Brush strokes this many pixels from each other mean one thing."""
-    return max(1, max(user_mask.shape) // 100)
+    return max(1, int(max(user_mask.shape)) // 100)
 
 
 def _weights(mask: Mask, settings: RegionSettings, *, inward: bool) -> NDArray[np.uint8]:

@@ -23,8 +23,8 @@ from memory_bank.settings import KINDS, check_run_id, check_seed, check_text, di
 from memory_bank.store import ContentStore
 from memory_bank.tables import JobRow, RoundRow, RunRow
 
-GIVEN = ("picture", "mask", "protected")
-"""Settings of inpainting that hold digests of what a person gave."""
+GIVEN = {"picture": "picture", "mask": "mask", "protected": "protected area"}
+"""Settings of inpainting that hold digests of what a person gave, and what that is called."""
 
 
 class Holding(Reading):
@@ -156,20 +156,21 @@ class Holding(Reading):
 
 
 def _check_same(run: RunRow, values: Mapping[str, Any], may_change: bool) -> bool:
-    """Whether its settings are others now, and may be. Raises SettingsChanged with what differs otherwise."""
+    """Whether its settings are others now, and may be. Raises SettingsChanged otherwise, with what differs
+    and only such ways out as are open."""
     before = {"kind": run.kind, "prompt": run.prompt, "seed": run.seed, "settings": run.settings}
     changed = difference(before, values)
     if not changed:
         return False
+    fixed = _other_subject(before, values)
+    if fixed or run.status == "finished":
+        why = f"began with {fixed}" if fixed else f"is finished ({changed})"
+        raise SettingsChanged(f"run {run.run_id} {why}, which cannot be changed: use another run id")
     if not may_change:
         raise SettingsChanged(
             f"run {run.run_id} began with other values: {changed}; use those again, another run id, or "
             "--accept-changes to go on with these"
         )
-    fixed = difference(_what_it_is(before), _what_it_is(values))
-    if fixed or run.status == "finished":
-        why = f"is about something else ({fixed})" if fixed else f"is finished ({changed})"
-        raise SettingsChanged(f"run {run.run_id} {why}, which cannot be changed: use another run id")
     return True
 
 
@@ -182,10 +183,18 @@ def _change(session: Session, run: RunRow, settings: Any, job: dict[str, Any] | 
         session.execute(update(JobRow).where(JobRow.run_id == run.run_id).values(parameters=job))
 
 
-def _what_it_is(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes it this run, whatever the settings: kind, prompt, seed, and the picture to repair."""
-    given = {name: values["settings"].get(name) for name in GIVEN}
-    return {**{name: values[name] for name in ("kind", "prompt", "seed")}, **given}
+def _other_subject(before: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """How another run is meant, whatever the settings: of another kind, prompt or seed, or of another
+    picture to repair, whose digests would tell nobody anything. Empty if this one is."""
+    what = ("kind", "prompt", "seed")
+    if changed := difference(*({name: of[name] for name in what} for of in (before, values))):
+        return f"other values ({changed})"
+    was, now = before["settings"], values["settings"]
+    return " and ".join(
+        f"{'another' if was.get(name) else 'no'} {called}"
+        for name, called in GIVEN.items()
+        if was.get(name) != now.get(name)
+    )
 
 
 def _check_free(run: RunRow) -> None:

@@ -22,12 +22,15 @@ from PIL import Image as Pillow
 from contracts.digests import file_sha256
 from contracts.errors import InvalidInput
 from flows.api.refusals import Refusal, not_found
-from flows.files.picture_files import read_mask, read_picture
+from flows.files.mask_files import read_mask, read_protected
+from flows.files.picture_files import read_picture
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 """What is opened at all. Decoders of other formats start programs or read further files."""
 MAX_PATH = 1024
+SENT = "what was sent"
+"""A picture in messages, which name no path of this machine."""
 ABANDONED_SECONDS = 3600.0
 """Age at which nobody is still sending a temporary file."""
 
@@ -101,14 +104,14 @@ class Pictures:
         width, height = self._looked_at(path)
         return Kept(name, path, width, height, path.stat().st_size)
 
-    def find_mask(self, name: str, picture: Kept) -> Kept:
-        """As `find`, for a mask of that picture. Raises Refusal."""
-        found = self.find(name)
+    def find_mask(self, name: str, picture: Kept, protected: bool = False) -> Kept:
+        """As `find`, for a mask of that picture or of what is protected in it. Raises Refusal."""
+        found, read = self.find(name), read_protected if protected else read_mask
         with self._decoding:
             try:
-                read_mask(found.path, read_picture(picture.path).image.shape[:2])
+                read(found.path, read_picture(picture.path).image.shape[:2])
             except InvalidInput as error:
-                raise Refusal(422, "bad_mask", _plain(str(error), found.path, "the mask")) from error
+                raise Refusal(422, "bad_mask", str(error).replace(f" {found.path}", "")) from error
         return found
 
     def _copied(self, name: str) -> Path:
@@ -169,7 +172,8 @@ class Pictures:
                     pass
                 height, width = read_picture(path).image.shape[:2]
             except InvalidInput as error:
-                raise Refusal(422, "bad_picture", _plain(str(error), path, "what was sent")) from error
+                words = str(error).replace(f"image {path}", SENT).replace(str(path), SENT)
+                raise Refusal(422, "bad_picture", words) from error
             except Exception as error:  # decoders raise what they stumble over
                 raise Refusal(
                     422, "bad_picture", f"what was sent is no picture: use one of {', '.join(FORMATS)}"
@@ -187,8 +191,3 @@ def _known_formats() -> list[str]:
     """Those of FORMATS that this machine's Pillow was built with."""
     Pillow.init()
     return [name for name in FORMATS if name in Pillow.OPEN]
-
-
-def _plain(message: str, path: Path, instead: str) -> str:
-    """A message without this machine's path in it."""
-    return message.replace(f"image {path}", instead).replace(str(path), instead)

@@ -91,8 +91,8 @@ class Service:
         prompt = _usable(clean_prompt, asked.prompt) if asked.prompt.strip() else ""
         picture = self.pictures.find(asked.picture)
         mask, protect = (
-            None if name is None else self.pictures.find_mask(name, picture).path
-            for name in (asked.mask, asked.protect)
+            None if name is None else self.pictures.find_mask(name, picture, protected).path
+            for name, protected in ((asked.mask, False), (asked.protect, True))
         )
         request = inpainting.PictureRequest(picture.path, prompt, asked.seed, mask, protect)
         names = {"rounds", "candidates", "tries", "strength", "steps", "guidance_scale"}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contracts.errors import InvalidInput
+from contracts.errors import InvalidInput, UnusableSetting
 from flows.commands.options import (
     DEFAULT_OUT,
     add_common,
@@ -99,7 +99,9 @@ def _add_regions(parser: argparse.ArgumentParser) -> None:
     )
     regions.add_argument("--min-area", type=float, metavar="X", help="smallest share of the picture, 0..1")
     regions.add_argument("--max-area", type=float, metavar="X", help="largest share of the picture, 0..1")
-    regions.add_argument("--top-k", type=int, metavar="N", help="regions per picture and round")
+    regions.add_argument(
+        "--top-k", type=int, metavar="N", help="regions per picture and round; of a --mask every part"
+    )
     regions.add_argument(
         "--dilate", dest="dilate_pixels", type=int, metavar="PX", help="pixels by which a region grows"
     )
@@ -111,21 +113,32 @@ def _add_regions(parser: argparse.ArgumentParser) -> None:
     )
 
 
-REGION_OPTIONS = (
-    "min_confidence",
-    "min_area",
-    "max_area",
-    "top_k",
-    "dilate_pixels",
-    "feather_pixels",
-    "context",
-)
+REGION_OPTIONS = {
+    "min_confidence": "--min-confidence",
+    "min_area": "--min-area",
+    "max_area": "--max-area",
+    "top_k": "--top-k",
+    "dilate_pixels": "--dilate",
+    "feather_pixels": "--feather",
+    "context": "--context",
+}
+LOOP_OPTIONS = {
+    "rounds": "--rounds",
+    "candidates": "--candidates",
+    "tries": "--tries",
+    "strength": "--strength",
+    "steps": "--steps",
+    "guidance_scale": "--guidance-scale",
+    "batch_size": "--batch-size",
+}
+"""Settings by the options that a person types for them."""
 
 
 def inpaint(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """`legion inpaint`."""
     from flows.files.output import output_folder
     from flows.jobs import inpainting as inpainting_jobs
+    from flows.terminal.console import note
 
     checked_approval(arguments)
     requests = inpainting_jobs.requests_for(
@@ -133,9 +146,9 @@ def inpaint(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     )
     run_id = run_id_of(arguments, [request.path.stem for request in requests])
     job = _job(arguments, requests, run_id)
-    usable, failures = inpainting_jobs.readable(job, arguments.format)
-    if len(job.cases) == 1 and failures:
-        raise InvalidInput(failures[0][1])  # one picture that cannot be used is a plain error
+    usable, failures = inpainting_jobs.readable(job, arguments.format, note)
+    if not usable.cases and len({reason for _, reason in failures}) == 1:
+        raise InvalidInput(failures[0][1])  # what is wrong with every picture is a plain error
     for path, reason in failures:
         print(f"left out: {reason if path in reason else f'{path}: {reason}'}", file=sys.stderr)
     if not usable.cases:
@@ -143,7 +156,7 @@ def inpaint(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     try:
         with output_folder(arguments.out or DEFAULT_OUT / run_id) as folder:
             if arguments.dry_run:
-                _preview(usable, folder, arguments.json)
+                _preview(usable, folder, arguments.json, failures)
             else:
                 _present(usable, work(usable, arguments, folder), folder, arguments, failures)
     except KeyboardInterrupt:
@@ -169,18 +182,22 @@ def _job(arguments: argparse.Namespace, requests: Sequence[Any], run_id: str) ->
         raise InvalidInput(f"--guidance-scale is {arguments.guidance_scale}: choose a number from 0 to 100")
     given = arguments.generator
     painter = {} if given is None else {"path": generator_path(given)}
-    names = ("rounds", "candidates", "tries", "strength", "steps", "guidance_scale", "batch_size")
-    return inpainting_jobs.make_job(
-        arguments.profile,
-        changed_generator(load_profile(arguments.profile), painter),
-        requests,
-        run_id,
-        regions={name: getattr(arguments, name) for name in REGION_OPTIONS},
-        painter=painter,
-        memory=arguments.memory,
-        accept_changes=arguments.accept_changes,
-        **{name: getattr(arguments, name) for name in names},
-    )
+    try:
+        return inpainting_jobs.make_job(
+            arguments.profile,
+            changed_generator(load_profile(arguments.profile), painter),
+            requests,
+            run_id,
+            regions={name: getattr(arguments, name) for name in REGION_OPTIONS},
+            painter=painter,
+            memory=arguments.memory,
+            accept_changes=arguments.accept_changes,
+            **{name: getattr(arguments, name) for name in LOOP_OPTIONS},
+        )
+    except UnusableSetting as error:
+        options = {**REGION_OPTIONS, **LOOP_OPTIONS}
+        typed = {name: word for name, word in options.items() if getattr(arguments, name) is not None}
+        raise error.called(typed) from error
 
 
 def tools_of(job: InpaintingJob) -> Any:
@@ -206,7 +223,7 @@ def _in_flow() -> Callable[..., list[Run]]:
     return inpaint_with_prefect
 
 
-def _preview(job: InpaintingJob, folder: Path, as_json: bool) -> None:
+def _preview(job: InpaintingJob, folder: Path, as_json: bool, failures: Sequence[tuple[str, str]]) -> None:
     from controller.inpainting import preview
     from controller.steps import chunks
     from flows.files.inpainting_output import write_preview
@@ -229,7 +246,12 @@ def _preview(job: InpaintingJob, folder: Path, as_json: bool) -> None:
                 print_preview(plan, item.file.path.name, item.file.image.shape)
                 print(f"overlay: {written[-1]['overlay']}")
     if as_json:
-        print(json.dumps({"runs": written}, ensure_ascii=False))
+        print(json.dumps({"runs": written, **_failed(failures)}, ensure_ascii=False))
+
+
+def _failed(failures: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The JSON's part about pictures that were left out, if there are any."""
+    return {"failed": [{"input": path, "reason": reason} for path, reason in failures]} if failures else {}
 
 
 def _present(
@@ -245,5 +267,12 @@ def _present(
 
     paths = [Path(case.path) for case in job.cases]
     sources = (read_picture(path) for path in paths)
-    extra = {"failed": [{"input": path, "reason": reason} for path, reason in failures]} if failures else {}
-    present_repairs(runs, sources, unique_stems(paths), folder, arguments.json, arguments.format, extra)
+    present_repairs(
+        runs,
+        sources,
+        unique_stems(paths),
+        folder,
+        arguments.json,
+        arguments.format,
+        _failed(failures),
+    )

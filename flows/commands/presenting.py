@@ -71,15 +71,15 @@ def present_repairs(
     from flows.terminal.console import note
 
     kept = bank()
-    names, shapes, values = [], [], []
+    items, shapes, values = [], [], []
     with _writing(runs, folder):
         for run, source, stem in zip(runs, sources, stems, strict=True):
             values.append(write_repair(run, source, kept, folder, stem, form))
             for line in values[-1]["notes"]:
                 note(line)
-            names.append(source.path.name)
             shapes.append(source.image.shape)
-        items = [Named(run, name) for run, name in zip(runs, names, strict=True)]
+            told = [line.replace(str(source.path), source.path.name) for line in values[-1]["notes"]]
+            items.append(Named(run, source.path.name, told, form))
         report = str(write_page(render_repair_report(items, kept.image), folder / "report.html"))
     written = [{**item, "report": report} for item in values]
     _keep_files(written)
@@ -89,8 +89,8 @@ def present_repairs(
         return 0
     from flows.terminal.inpainting import print_repairs
 
-    print_repairs(runs, names, shapes)
-    if len(runs) == 1:
+    print_repairs(runs, [item.name for item in items], shapes)
+    if len(runs) == 1 and any(item.verdict is not None for item in runs[0].rounds):
         print(f"result: {values[0]['output']}")
     print(f"report: {report}")
     if in_full:

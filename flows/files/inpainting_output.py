@@ -16,10 +16,14 @@ from controller.compositing import SourceMap
 from controller.inpainting import Preview, source_map
 from flows.files.output import ImageLoader, review_values, score_table, write_findings, write_record
 from flows.files.picture_files import PictureFile, what_is_lost, write_layer, write_mask, write_result
-from flows.files.pictures import marked, mask_overlay, shown, shown_size
+from flows.files.pictures import color_of, marked, mask_overlay, shown, shown_size, web_color
 from flows.files.provenance import notes, short_form, write_picture
+from flows.files.region_colors import RegionColors, layer_colors, region_colors
 from memory_bank import SqlMemoryBank
 from memory_bank.store import pixel_digest
+
+PALETTE_LAYERS = 255
+"""Layers of a source map that a palette has room for, beside the original."""
 
 
 def write_repair(
@@ -37,7 +41,7 @@ def write_repair(
     output = write_result(source, result, folder / f"{stem}-repaired", form, _notes(run, source))
     kept = write_record(run, bank, folder / f"{stem}-run.json")
     support_path = write_mask(source, support, folder / f"{stem}-support.png")
-    sources = source_map(run, shape)
+    sources, colors = source_map(run, shape), region_colors(run)
     steps = folder / f"{stem}-steps"
     return {
         "run_id": run.run_id,
@@ -45,10 +49,12 @@ def write_repair(
         "input": str(source.path),
         "output": str(output),
         "support": str(support_path),
-        **_write_sources(sources, source, folder, stem),
+        **_write_sources(sources, layer_colors(sources.legend, colors), source, folder, stem),
         "notes": [*source.notes, *what_is_lost(source, result, form)],
         "rounds": [
-            _write_round(run, item, bank.image, steps) for item in run.rounds if item.image is not None
+            _write_round(run, item, bank.image, steps, colors)
+            for item in run.rounds
+            if item.image is not None
         ],
         **kept,
     }
@@ -66,6 +72,7 @@ def write_preview(preview: Preview, source: PictureFile, folder: Path, stem: str
         "input": str(source.path),
         "support": str(write_mask(source, support, folder / f"{stem}-support.png")),
         "overlay": str(overlay),
+        "notes": list(source.notes),
         "findings": len(preview.diagnosis.findings),
         "regions": [
             {**_plan_values(plan, number), "prompt": prompt}
@@ -84,14 +91,16 @@ def from_bank(run: Run, load_image: ImageLoader, folder: Path) -> PictureFile:
     return PictureFile(path, image, None, 1, {})
 
 
-def plan_overlay(image: Image, plans: Sequence[RegionPlan]) -> Pillow.Image:
-    """The picture at report size: supports tinted and outlined, cores numbered in the order of repair."""
-    tinted = Pillow.alpha_composite(
-        shown(image).convert("RGBA"),
-        mask_overlay([plan.support for plan in plans], shown_size(image.shape[1], image.shape[0])),
-    )
+def plan_overlay(
+    image: Image, plans: Sequence[RegionPlan], colors: Sequence[int] | None = None
+) -> Pillow.Image:
+    """The picture at report size: supports tinted and outlined, cores numbered in the order of repair.
+    `colors` as `mask_overlay` takes them."""
+    size = shown_size(image.shape[1], image.shape[0])
+    supports = mask_overlay([plan.support for plan in plans], size, colors)
+    tinted = Pillow.alpha_composite(shown(image).convert("RGBA"), supports).convert("RGB")
     numbers = [Finding(plan.core, "", "", "distortion", 1.0) for plan in plans]
-    return marked(np.asarray(tinted.convert("RGB")), [_enlarged(f, tinted.size) for f in numbers])
+    return marked(np.asarray(tinted), [_enlarged(f, size) for f in numbers], colors)
 
 
 def _enlarged(finding: Finding, size: tuple[int, int]) -> Finding:
@@ -99,17 +108,37 @@ def _enlarged(finding: Finding, size: tuple[int, int]) -> Finding:
     return Finding(np.array(mask), "", "", finding.category, 1.0)
 
 
-def _write_sources(sources: SourceMap, source: PictureFile, folder: Path, stem: str) -> dict[str, str]:
-    """The map as 16-bit gray (0 is the original) with a legend beside it; the paths of both."""
-    path = write_layer(source, sources.layers, folder / f"{stem}-sources.png")
+def _write_sources(
+    sources: SourceMap, colors: Sequence[int], source: PictureFile, folder: Path, stem: str
+) -> dict[str, str]:
+    """The map, a pixel's value being its layer's number, with a legend beside it; the paths of both."""
+    few = len(colors) <= PALETTE_LAYERS
+    layers = sources.layers.astype(np.uint8) if few else sources.layers
+    path = write_layer(source, layers, folder / f"{stem}-sources.png")
+    if few:
+        _give_colors(path, colors)
     legend = path.with_suffix(".json")
     values = {
         "map": path.name,
+        "values": "palette indexes" if few else "16-bit gray, which looks black",
         "original_pixels": int((sources.layers == 0).sum()),
-        "layers": sources.describe(),
+        **({"original_color": "#000000"} if few else {}),
+        "layers": [
+            {**layer, "color": web_color(color)} if few else layer
+            for layer, color in zip(sources.describe(), colors, strict=True)
+        ],
     }
     legend.write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return {"sources": str(legend), "sources_map": str(path)}
+
+
+def _give_colors(path: Path, colors: Sequence[int]) -> None:
+    """Turn a gray file into one with a palette of the same values: 0 black, then the colors. Numbers this low
+    are all black to the eye, and a viewer shows a palette."""
+    with Pillow.open(path) as file:
+        picture, exif = file.copy(), file.info.get("exif")
+    picture.putpalette([0, 0, 0, *(level for color in colors for level in color_of(color))])
+    picture.save(path, "PNG", **({"exif": exif} if exif else {}))
 
 
 def _notes(run: Run, source: PictureFile) -> dict[str, str]:
@@ -122,7 +151,9 @@ def _notes(run: Run, source: PictureFile) -> dict[str, str]:
     return {key: value for key, value in notes(facts).items() if described or key != "Description"}
 
 
-def _write_round(run: Run, item: Round, load_image: ImageLoader, folder: Path) -> dict[str, Any]:
+def _write_round(
+    run: Run, item: Round, load_image: ImageLoader, folder: Path, colors: RegionColors
+) -> dict[str, Any]:
     assert item.image is not None
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"round-{item.index}.png"
@@ -132,7 +163,8 @@ def _write_round(run: Run, item: Round, load_image: ImageLoader, folder: Path) -
     repairs = item.repairs or ()
     plan = folder / f"round-{item.index}-plan.png"
     if repairs:
-        plan_overlay(image, [x.plan for x in repairs]).save(plan)
+        shades = [colors[item.index, number] for number in range(1, len(repairs) + 1)]
+        plan_overlay(image, [x.plan for x in repairs], shades).save(plan)
     return {
         "index": item.index,
         "image": str(path),

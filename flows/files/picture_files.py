@@ -24,8 +24,12 @@ from contracts.records import Image, Mask
 from defender.image_files import read_image
 
 Pixels: TypeAlias = NDArray[Any]
-ORIENTATION = 0x0112
-"""The EXIF tag."""
+ORIENTATION, RESOLUTION, RESOLUTION_UNIT, XMP = 0x0112, (282, 283), 296, 700
+"""EXIF tags; a resolution has one across and one down."""
+PER_INCH: Mapping[int, float] = {2: 1.0, 3: 2.54}
+"""By unit of a resolution in EXIF; with any other it says nothing of inches."""
+XMP_TEXT = "XML:com.adobe.xmp"
+"""The text of a PNG that holds what other formats keep as XMP."""
 _BACK: Mapping[int, Callable[[Pixels], Pixels]] = {
     2: np.fliplr,
     3: lambda pixels: np.rot90(pixels, 2),
@@ -46,6 +50,15 @@ FORMATS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 """Endings and options of the files a result can be written to. All but the last keep every pixel."""
 LONGEST_SIDE: Mapping[str, int] = {"webp": 16_383, "jpeg": 65_500}
 """Pixels that a side may have in formats that set a limit."""
+LOSSY = frozenset({"jpeg"})
+"""Formats whose files do not decode to the pixels that were written."""
+LONGEST_XMP: Mapping[str, int] = {"jpeg": 65_504}
+"""Bytes of XMP in formats that set a limit."""
+_IN_EXIF: Mapping[str, tuple[str, Callable[[Any], dict[int, Any]]]] = {
+    "webp": ("dpi", lambda dots: {**dict(zip(RESOLUTION, dots, strict=True)), RESOLUTION_UNIT: 2}),
+    "tiff": ("xmp", lambda xmp: {XMP: xmp}),
+}
+"""What Pillow writes in no other place of a format, and the tags that say it."""
 _NARROW: Mapping[str, tuple[str, ...]] = {
     "png": ("1", "L", "LA", "P", "transparent P"),
     "webp": (),
@@ -60,11 +73,6 @@ _CALLED: Mapping[str, str] = {"1": "black and white", "L": "gray", "P": "in pale
 PALETTE = 256
 """Colors a palette has at most."""
 
-BRIGHT = 128
-GRAY_LEVELS = (40, 215)
-MOST_GRAY = 0.25
-"""A mask of which more than this share lies between the two levels is a picture given by mistake."""
-
 
 @dataclass(frozen=True, eq=False)
 class PictureFile:
@@ -77,7 +85,7 @@ class PictureFile:
     """(H, W, 4) upright RGBA as decoded; None if the picture has no transparency."""
     orientation: int
     extras: Mapping[str, Any]
-    """`exif`, `icc_profile`, `dpi` and `text`, as far as the file has them."""
+    """`exif`, `icc_profile`, `dpi`, `xmp` and `text`, as far as the file has them."""
     notes: tuple[str, ...] = ()
     """What cannot be kept, in words."""
     mode: str = "RGB"
@@ -113,26 +121,47 @@ def read_picture(path: Path) -> PictureFile:
         exif = file.getexif()
         orientation = int(exif.get(ORIENTATION, 1))
         upright = ImageOps.exif_transpose(file)
-        for tag in STRUCTURE.intersection(exif):
-            del exif[tag]
+        if orientation != 1:  # turning a TIFF upright while it loads, Pillow takes the tag away from it
+            exif[ORIENTATION] = orientation
         layers = np.array(upright.convert("RGBA")) if file.has_transparency_data else None
         indexes = np.array(upright) if mode == "P" else None
-        extras: dict[str, Any] = {"exif": exif.tobytes()} if len(exif) else {}
-        text = dict(getattr(file, "text", {}) or {})
+        extras = _extras(info, dict(getattr(file, "text", {}) or {}), exif)
         frames = _frames(file)
     notes = []
     if deep:
         notes.append(f"{path} has more than 8 bits per channel: the result has 8")
     if frames > 1:
         notes.append(f"{path} has {frames} frames: the first is repaired, and the result has no other")
-    if info.get("icc_profile"):
-        extras["icc_profile"] = info["icc_profile"]
-    if info.get("dpi") and all(0 < float(number) < math.inf for number in info["dpi"]):
-        extras["dpi"] = info["dpi"]
-    if text:
-        extras["text"] = {key: str(value) for key, value in text.items()}
     mode = "L" if mode.startswith(("I", "F")) else mode
     return PictureFile(path, image, layers, orientation, extras, tuple(notes), mode, indexes)
+
+
+def _extras(info: Mapping[Any, Any], text: Mapping[str, str], exif: Pillow.Exif) -> dict[str, Any]:
+    """`PictureFile.extras`, each thing in one place, wherever the file's format keeps it."""
+    written = {key: str(value) for key, value in text.items() if key != XMP_TEXT}
+    xmp = str(text[XMP_TEXT]).encode() if XMP_TEXT in text else info.get("xmp")
+    dpi = _dots_per_inch(info, exif)
+    moved = {XMP} if isinstance(xmp, bytes) else set()
+    for tag in (STRUCTURE | moved).intersection(exif):
+        del exif[tag]
+    extras = {
+        "exif": exif.tobytes() if len(exif) else None,
+        "icc_profile": info.get("icc_profile"),
+        "dpi": dpi,
+        "xmp": xmp if moved else None,
+        "text": written,
+    }
+    return {key: value for key, value in extras.items() if value}
+
+
+def _dots_per_inch(info: Mapping[Any, Any], exif: Mapping[int, Any]) -> tuple[float, ...] | None:
+    """Of x and y, as Pillow understands the file, or as its EXIF says; None if that is no resolution."""
+    per_inch = PER_INCH.get(exif.get(RESOLUTION_UNIT, 2), 0.0)
+    try:
+        dots = tuple(map(float, info.get("dpi") or [float(exif[tag]) * per_inch for tag in RESOLUTION]))
+    except (KeyError, TypeError, ValueError, ArithmeticError):  # EXIF may hold anything
+        return None
+    return dots if all(0 < number < math.inf for number in dots) else None
 
 
 def check_format(source: PictureFile, form: str) -> None:
@@ -165,9 +194,8 @@ def write_result(
     check_format(source, form)
     ending, options = FORMATS[form]
     path = path.with_name(path.name + ending)
-    text = {**source.extras.get("text", {}), **(notes or {})} if form == "png" else {}
     picture = _colored(source, result, form)
-    _save(picture, source, path, form, options, text)
+    picture.save(path, form.upper(), **options, **_metadata(source, picture, form, notes or {}))
     return path
 
 
@@ -180,7 +208,26 @@ def what_is_lost(source: PictureFile, result: Image, form: str = "png") -> tuple
         words.append(f"{source.path} is {was} and the result {now}: {_why(source, form)}")
     if "icc_profile" in source.extras and not _keeps_profile(source, picture):
         words.append(f"{source.path} has a color profile that is not {now}: the result has none")
+    if "text" in source.extras and not _holds(source, "text", form):
+        names = ", ".join(sorted(source.extras["text"]))
+        words.append(
+            f"{source.path} has text notes ({names}), which {form} does not hold: the result has none"
+        )
+    if "xmp" in source.extras and not _holds(source, "xmp", form):
+        words.append(f"{source.path} has XMP notes that are too long for {form}: the result has none")
+    if form in LOSSY:
+        words.append(
+            f"{form} may change any pixel: that those of {source.path} outside the regions stay is proven of "
+            f"the picture before compression, not of the {form} file"
+        )
     return tuple(words)
+
+
+def _holds(source: PictureFile, extra: str, form: str) -> bool:
+    """Whether a result in the format holds this one of the source's extras, if there is one."""
+    if extra == "text":
+        return form == "png"
+    return extra != "xmp" or len(source.extras.get("xmp", b"")) <= LONGEST_XMP.get(form, math.inf)
 
 
 def _why(source: PictureFile, form: str) -> str:
@@ -202,42 +249,6 @@ def write_layer(source: PictureFile, layer: Pixels, path: Path) -> Path:
 def write_mask(source: PictureFile, mask: Mask, path: Path) -> Path:
     """Write an upright (H, W) mask as 8-bit gray, 255 inside, oriented as the source file is; the path."""
     return write_layer(source, mask.astype(np.uint8) * 255, path)
-
-
-def read_mask(path: Path, shape: tuple[int, int]) -> Mask:
-    """A mask file for an upright picture of `shape` (H, W): white is inside, black and transparent outside.
-
-    1 bit, gray, color and palette will do, with or without transparency; what is at least half bright in any
-    channel counts as white. Raises InvalidInput for a file that cannot be read, another size, an empty mask,
-    or a picture that is no mask.
-    """
-    try:
-        read_image(path)  # with all its checks
-    except InvalidInput as error:
-        raise InvalidInput(f"the mask cannot be used: {error}") from error
-    with Pillow.open(path) as file:
-        picture = ImageOps.exif_transpose(file)
-        if picture.mode.startswith(("I", "F")):
-            levels = np.asarray(picture, dtype=np.float64)
-            levels = levels / (257 if levels.max(initial=0) > 255 else 1)
-        else:
-            black = Pillow.new("RGBA", picture.size, (0, 0, 0, 255))
-            flat = Pillow.alpha_composite(black, picture.convert("RGBA")).convert("RGB")
-            levels = np.asarray(flat).max(axis=-1)
-    if levels.shape != shape:
-        raise InvalidInput(
-            f"the mask {path} has {levels.shape[1]}x{levels.shape[0]} pixels and the picture "
-            f"{shape[1]}x{shape[0]}: make them the same size"
-        )
-    between = (levels > GRAY_LEVELS[0]) & (levels < GRAY_LEVELS[1])
-    if between.mean() > MOST_GRAY:
-        raise InvalidInput(
-            f"{path} looks like a picture, not a mask: paint white what is meant, the rest black"
-        )
-    mask = np.asarray(levels >= BRIGHT)
-    if not mask.any():
-        raise InvalidInput(f"the mask {path} is empty: paint white what is meant")
-    return mask
 
 
 def _with_transparency(before: Image, layers: NDArray[np.uint8], after: Image) -> NDArray[np.uint8]:
@@ -332,19 +343,32 @@ def _frames(file: Pillow.Image) -> int:
         return 1
 
 
-def _save(
-    picture: Pillow.Image,
-    source: PictureFile,
-    path: Path,
-    form: str,
-    options: Mapping[str, Any],
-    text: Mapping[str, str],
-) -> None:
-    extras = {key: value for key, value in source.extras.items() if key in ("exif", "dpi")}
-    if "icc_profile" in source.extras and _keeps_profile(source, picture):
-        extras["icc_profile"] = source.extras["icc_profile"]
-    if text:
-        extras["pnginfo"] = PngInfo()
-        for key, value in text.items():
-            extras["pnginfo"].add_itxt(key, value)
-    picture.save(path, form.upper(), **options, **extras)
+def _metadata(
+    source: PictureFile, picture: Pillow.Image, form: str, notes: Mapping[str, str]
+) -> dict[str, Any]:
+    """Pillow's options that put what the format holds of the source's extras into the result's file."""
+    extras = {key: value for key, value in source.extras.items() if _holds(source, key, form)}
+    if "icc_profile" in extras and not _keeps_profile(source, picture):
+        del extras["icc_profile"]
+    if form == "png":
+        extras["pnginfo"] = _png_text({**extras.pop("text", {}), **notes}, extras.pop("xmp", None))
+    moved, tags = _IN_EXIF.get(form, ("", dict))
+    if moved in extras:
+        extras["exif"] = _with_tags(extras.get("exif", b""), tags(extras.pop(moved)))
+    return extras
+
+
+def _png_text(text: Mapping[str, str], xmp: bytes | None) -> PngInfo:
+    info = PngInfo()
+    for key, value in text.items():
+        info.add_itxt(key, value)
+    if xmp is not None:
+        info.add_itxt(XMP_TEXT, xmp.decode("utf-8", "replace"))
+    return info
+
+
+def _with_tags(exif: bytes, tags: Mapping[int, Any]) -> bytes:
+    full = Pillow.Exif()
+    full.load(exif)
+    full.update(tags)
+    return full.tobytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import colorsys
 import io
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,15 +15,25 @@ from PIL import ImageDraw, ImageFilter, ImageFont
 from contracts.records import Finding, Image, Mask
 
 COLORS = ((230, 85, 13), (0, 114, 178), (204, 51, 135), (0, 135, 90), (117, 76, 190), (150, 110, 0))
-"""One color per finding number, in turn: dark enough for white text, and apart for color-blind eyes too."""
+"""Of the first findings: dark enough for white text, and apart for color-blind eyes too."""
+GOLDEN = (5**0.5 - 1) / 2
+"""Turns of the color wheel between further colors: no two are close for long."""
 
 SHOWN_AT_LEAST, SHOWN_AT_MOST = 256, 1024
 """Pixels of the longer side in the report: small pictures are enlarged smoothly, large ones reduced."""
 
 
 def color_of(number: int) -> tuple[int, int, int]:
-    """RGB color of finding `number`, counted from 1."""
-    return COLORS[(number - 1) % len(COLORS)]
+    """RGB color of finding `number`, counted from 1; no two of the first 255 are the same."""
+    if number <= len(COLORS):
+        return COLORS[number - 1]
+    red, green, blue = colorsys.hls_to_rgb(number * GOLDEN % 1, 0.34 + 0.06 * (number % 3), 0.65)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def web_color(number: int) -> str:
+    """`color_of` as `#rrggbb`."""
+    return "#{:02x}{:02x}{:02x}".format(*color_of(number))
 
 
 def shown_size(width: int, height: int) -> tuple[int, int]:
@@ -49,33 +60,38 @@ def shrunk(image: Image, findings: Sequence[Finding], longest: int) -> tuple[Ima
     return small, [replace(finding, mask=_shrunk_mask(finding.mask, size)) for finding in findings]
 
 
-def mask_overlay(masks: Sequence[Mask], size: tuple[int, int]) -> Pillow.Image:
-    """Masks, each (H, W) bool, tinted and outlined on a transparent RGBA picture of size (width, height)."""
+def mask_overlay(
+    masks: Sequence[Mask], size: tuple[int, int], colors: Sequence[int] | None = None
+) -> Pillow.Image:
+    """Masks, each (H, W) bool, tinted and outlined on a transparent RGBA picture of size (width, height).
+    Each has the color of its position, counted from 1, unless `colors` has other numbers for `color_of`."""
     canvas = Pillow.new("RGBA", size, (0, 0, 0, 0))
-    reach = 1 + 2 * max(1, round(max(size) / 192))
-    for number, mask in enumerate(masks, start=1):
+    reach = 1 + 2 * max(1, round(_drawn_for(size) / 192))
+    for mask, color in zip(masks, colors or range(1, len(masks) + 1), strict=True):
         soft = _smooth(mask, size)
         alpha = np.maximum(soft * 0.4, _outline(soft, reach))
         layer = np.zeros((size[1], size[0], 4), dtype=np.uint8)
-        layer[..., :3] = color_of(number)
+        layer[..., :3] = color_of(color)
         layer[..., 3] = (alpha * 255).round().astype(np.uint8)
         canvas = Pillow.alpha_composite(canvas, Pillow.fromarray(layer))
     return canvas
 
 
-def marked(image: Image, findings: Sequence[Finding]) -> Pillow.Image:
-    """The picture at report size with every finding tinted, outlined and numbered. RGB."""
+def marked(image: Image, findings: Sequence[Finding], colors: Sequence[int] | None = None) -> Pillow.Image:
+    """The picture at report size with every finding tinted, outlined and numbered, in colors as
+    `mask_overlay` has them. RGB."""
+    colors = colors or range(1, len(findings) + 1)
     picture = shown(image).convert("RGBA")
-    picture = Pillow.alpha_composite(picture, mask_overlay([f.mask for f in findings], picture.size))
+    picture = Pillow.alpha_composite(picture, mask_overlay([f.mask for f in findings], picture.size, colors))
     draw = ImageDraw.Draw(picture)
-    radius = max(9, round(max(picture.size) / 26))
+    radius = max(9, round(_drawn_for(picture.size) / 26))
     font = ImageFont.load_default(size=round(radius * 1.25))
-    for number, finding in enumerate(findings, start=1):
+    for number, (finding, color) in enumerate(zip(findings, colors, strict=True), start=1):
         across, down = anchor(finding.mask)
         x, y = across * picture.width, down * picture.height
         box = (x - radius, y - radius, x + radius, y + radius)
         draw.ellipse(
-            box, fill=(*color_of(number), 255), outline=(255, 255, 255, 255), width=max(1, radius // 6)
+            box, fill=(*color_of(color), 255), outline=(255, 255, 255, 255), width=max(1, radius // 6)
         )
         draw.text((x, y), str(number), fill=(255, 255, 255, 255), font=font, anchor="mm")
     return picture.convert("RGB")
@@ -115,6 +131,11 @@ def _encoded(picture: Pillow.Image, form: str, quality: int) -> bytes:
 
 def _uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _drawn_for(size: tuple[int, int]) -> int:
+    """The side that lines and numbers are drawn for: those for a panorama's length would hide its height."""
+    return min(max(size), 4 * min(size))
 
 
 def _shrunk_mask(mask: Mask, size: tuple[int, int]) -> Mask:

@@ -12,13 +12,15 @@ from typing import Any, ClassVar
 from contracts.errors import InvalidInput
 from contracts.protocols import MemoryBank
 from contracts.records import Mask, Run
+from contracts.seeds import MAX_SEED
 from controller.inpainting import KIND, InpaintingCase, InpaintingSettings, InpaintingTools, inpaint
 from controller.prompt_rules import clean_prompt
-from controller.regions import RegionSettings
+from controller.regions import RegionSettings, count_parts
 from controller.reviewing import Reviewer
 from controller.steps import StepRunner, call_step, chunks, ignore
 from defender.image_files import image_files
-from flows.files.picture_files import PictureFile, check_format, read_mask, read_picture
+from flows.files.mask_files import read_mask, read_protected
+from flows.files.picture_files import PictureFile, check_format, read_picture
 from flows.jobs import keeping
 from flows.jobs.approval import recorded
 from flows.jobs.parameters import Parameters
@@ -28,6 +30,9 @@ from flows.profiles.loading import Profile
 LOCKSTEP = 32
 """Pictures that are worked on together. More would only fill the memory: no result depends on it."""
 LINE_KEYS = ("image", "prompt", "mask", "protect", "seed")
+FILE_KEYS = ("image", "mask", "protect")
+MANY_PARTS = 16
+"""Parts of a mask above which a person is told what painting them takes."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,7 @@ class Opened:
     file: PictureFile
     mask: Mask | None
     protected: Mask | None
+    """None also if the file marks nothing."""
 
     def for_loop(self) -> InpaintingCase:
         """What the loop works on. Transparent pixels are protected: nobody sees them."""
@@ -151,22 +157,43 @@ def open_case(case: PictureCase) -> Opened:
     file = read_picture(Path(case.path))
     shape = file.image.shape[:2]
     mask = None if case.mask is None else read_mask(Path(case.mask), shape)
-    protected = None if case.protect is None else read_mask(Path(case.protect), shape)
+    protected = None if case.protect is None else read_protected(Path(case.protect), shape)
     return Opened(case, file, mask, protected)
 
 
-def readable(job: InpaintingJob, form: str = "png") -> tuple[InpaintingJob, list[tuple[str, str]]]:
+def readable(
+    job: InpaintingJob, form: str = "png", tell: Callable[[str], None] = lambda remark: None
+) -> tuple[InpaintingJob, list[tuple[str, str]]]:
     """The job without the pictures that cannot be used, or whose result could not be written in the format,
-    and those with the reason."""
+    and those with the reason. `tell` is called once with each thing worth knowing of the masks."""
     cases: list[PictureCase] = []
     failures: list[tuple[str, str]] = []
+    remarks: dict[str, None] = {}
     for case in job.cases:
         try:
-            check_format(open_case(case).file, form)
+            opened = open_case(case)
+            check_format(opened.file, form)
             cases.append(case)
+            remarks |= dict.fromkeys(_remarks(opened, job.candidates))
         except InvalidInput as error:
             failures.append((case.path, str(error)))
+    for remark in remarks:
+        tell(remark)
     return replace(job, cases=tuple(cases)), failures
+
+
+def _remarks(opened: Opened, candidates: int) -> Iterator[str]:
+    """What a person may not expect of the masks that were given."""
+    case = opened.case
+    if case.protect is not None and opened.protected is None:
+        yield f"the protected area {case.protect} is empty: it protects nothing"
+    if opened.mask is not None:
+        parts = count_parts(opened.mask, opened.for_loop().protected)
+        if parts > MANY_PARTS:
+            yield (
+                f"the mask {case.mask} has {parts} parts, and each is painted by itself: "
+                f"{parts * candidates} paintings in the first round"
+            )
 
 
 def execute(
@@ -219,12 +246,7 @@ def requests_for(
     without pictures, and a line that cannot be used.
     """
     common = PictureRequest(Path(), clean_prompt(prompt) if prompt.strip() else "", seed, mask, protect)
-    requests = [request for path in inputs for request in _named(path, common)]
-    if not requests:
-        raise InvalidInput(
-            "no picture: name a file, a folder or a .jsonl file, as in legion inpaint photo.png"
-        )
-    return requests
+    return [request for path in inputs for request in _named(path, common)]
 
 
 def new_run_id(requests: Sequence[PictureRequest], make: Callable[[Sequence[str]], str]) -> str:
@@ -265,38 +287,57 @@ def _named(path: Path, common: PictureRequest) -> Iterator[PictureRequest]:
 
 def _lines(path: Path, common: PictureRequest) -> Iterator[PictureRequest]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield _line(line, path.parent, common, f"{path}, line {number}")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} is not UTF-8 text: save it as UTF-8") from error
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+    filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not filled:
+        raise InvalidInput(f'{path} has no lines: write one for each picture, as in {{"image": "photo.png"}}')
+    for number, line in filled:
+        try:
+            yield _line(line, path.parent, common)
+        except InvalidInput as error:
+            raise InvalidInput(f"{path}, line {number}: {error}") from error
 
 
-def _line(line: str, base: Path, common: PictureRequest, place: str) -> PictureRequest:
+def _line(line: str, base: Path, common: PictureRequest) -> PictureRequest:
     try:
         values = json.loads(line)
-    except ValueError as error:
-        raise InvalidInput(f"{place}: not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"not JSON: {error}") from error
     if not isinstance(values, dict) or not isinstance(values.get("image"), str):
-        raise InvalidInput(f'{place}: write an object with an image, as in {{"image": "photo.png"}}')
+        raise InvalidInput('write an object with an image, as in {"image": "photo.png"}')
     if unknown := sorted(set(values) - set(LINE_KEYS)):
-        raise InvalidInput(f"{place}: unknown key {unknown[0]!r}: use {', '.join(LINE_KEYS)}")
+        raise InvalidInput(f"unknown key {unknown[0]!r}: use {', '.join(LINE_KEYS)}")
     for name in ("prompt", "mask", "protect"):
         if not isinstance(values.get(name, ""), str):
-            raise InvalidInput(f"{place}: {name} must be text")
+            raise InvalidInput(f"{name} must be text")
+    if not values["image"]:
+        raise InvalidInput("image is empty: name a picture file")
+    files = {name: _file(name, base, given) for name in FILE_KEYS if (given := values.get(name))}
     seed = values.get("seed", common.seed)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise InvalidInput(f"{place}: seed must be a whole number, 0 or more")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+        raise InvalidInput(f"seed must be a whole number from 0 to {MAX_SEED}")
     prompt = values.get("prompt", "")
-    try:
-        cleaned = clean_prompt(prompt) if prompt.strip() else common.prompt
-    except InvalidInput as error:
-        raise InvalidInput(f"{place}: {error}") from error
     return PictureRequest(
-        base / values["image"],
-        cleaned,
+        files["image"],
+        clean_prompt(prompt) if prompt.strip() else common.prompt,
         seed,
-        base / values["mask"] if values.get("mask") else common.mask,
-        base / values["protect"] if values.get("protect") else common.protect,
+        files.get("mask", common.mask),
+        files.get("protect", common.protect),
     )
+
+
+def _file(name: str, base: Path, given: str) -> Path:
+    """A file that a line names. One that is not there is found later, with what else is wrong in its
+    picture: only that one is left out."""
+    path = base / given
+    try:
+        is_folder = path.expanduser().resolve().is_dir()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InvalidInput(f"{name} {given!r} cannot be the name of a file: name a picture file") from error
+    if is_folder:
+        raise InvalidInput(f"{name} {given} is a folder: name a picture file")
+    return path

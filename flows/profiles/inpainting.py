@@ -5,23 +5,35 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic_core import PydanticCustomError
 
+from contracts.errors import InvalidInput
 from controller.region_gate import RegionGateSettings
 from controller.regions import RegionSettings
 from flows.settings import MAX_CANDIDATES, MAX_ROUNDS
 
 
-def _section(settings: type, without: str = "") -> type[BaseModel]:
-    """A section with the fields of a settings class: its names, types and defaults are written once."""
+def _section(settings: type, **elsewhere: Any) -> type[BaseModel]:
+    """A section with the fields of a settings class: its names, types, defaults and rules are written once.
+    `elsewhere` are fields that do not come from a profile, each with a value that will do."""
     hints = get_type_hints(settings)
-    known: Any = {f.name: (hints[f.name], f.default) for f in fields(settings) if f.name != without}
+    known: Any = {f.name: (hints[f.name], f.default) for f in fields(settings) if f.name not in elsewhere}
+
+    def check(section: BaseModel) -> BaseModel:
+        try:
+            settings(**section.model_dump(), **elsewhere)
+        except InvalidInput as error:
+            raise PydanticCustomError("unusable", "{said}", {"said": str(error)}) from error
+        return section
+
+    validators: Any = {"check": model_validator(mode="after")(check)}
     config = ConfigDict(extra="forbid", frozen=True)
-    return create_model(f"{settings.__name__}Section", __config__=config, **known)
+    return create_model(f"{settings.__name__}Section", __config__=config, __validators__=validators, **known)
 
 
 Regions: Any = _section(RegionSettings)
-Gate: Any = _section(RegionGateSettings, without="selection_score")
+Gate: Any = _section(RegionGateSettings, selection_score="any")
 
 
 class InpaintingProfile(BaseModel):

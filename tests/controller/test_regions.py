@@ -342,6 +342,16 @@ def test_a_request_shows_the_crop():
     assert (request.prompt, request.seed, request.negative_prompt, request.strength) == ("p", 7, "n", 0.5)
 
 
+def test_the_parts_of_a_persons_mask_are_counted_as_they_are_planned():
+    rng = np.random.default_rng(3)
+    for share in (0.01, 0.05):
+        mask, protected = rng.random((2, *SHAPE)) < share
+        protected[:20] = True
+        plan = plan_regions([], SHAPE, RULES, SIZE, user_mask=mask, protected=protected)
+        assert regions.count_parts(mask, protected) == len(plan.regions)
+        assert regions.count_parts(mask) == len(plan.regions) + len(plan.left_out)
+
+
 # --- settings -----------------------------------------------------------------------------------------
 
 

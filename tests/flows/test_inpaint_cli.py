@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
 from red_squares import assemble, flawed, picture, square_tools
 
 from contracts.errors import InvalidInput
@@ -39,6 +40,14 @@ def saved(name, *squares, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     Pillow.fromarray(picture(*squares)).save(path, **options)
     return str(path)
+
+
+def marked(name, first, last, size=(32, 32)):
+    """A mask file with a white square from `first` to `last`."""
+    mask = np.zeros(size, np.uint8)
+    mask[first:last, first:last] = 255
+    Pillow.fromarray(mask).save(name)
+    return name
 
 
 def run_json(capsys, *words, code=0):
@@ -142,6 +151,17 @@ def test_a_dry_run_prints_the_plan_and_paints_nothing(tools, capsys):
     assert main(["runs"]) == 0 and "no runs yet" in capsys.readouterr().out
 
 
+def test_a_dry_run_names_in_its_json_what_a_run_would(tools, capsys):
+    saved("in/a.png", *SQUARES)
+    saved("in/b.gif", *SQUARES, save_all=True, append_images=[Pillow.fromarray(picture(seed=4))])
+    Path("in/c.png").write_text("no picture")
+    plan = run_json(capsys, "in", *PLAIN, "--dry-run", code=1)
+    done = run_json(capsys, "in", *PLAIN, code=1)
+    assert plan["failed"] == done["failed"] and len(plan["failed"]) == 1
+    assert plan["runs"][0]["notes"] == done["runs"][0]["notes"] == []
+    assert plan["runs"][1]["notes"] == [x for x in done["runs"][1]["notes"] if "frames" in x] != []
+
+
 def test_a_run_without_a_prompt_is_listed_by_what_the_defender_saw(tools, capsys):
     assert main(["inpaint", saved("wall.png", *SQUARES), *PLAIN, "--run-id", "unnamed"]) == 0
     capsys.readouterr()
@@ -175,6 +195,32 @@ def test_a_mask_and_a_protected_area_are_obeyed(tools, capsys):
     assert np.array_equal(pixels(run["support"]) > 0, (mask > 0) & (guard == 0))
     changed = (pixels(run["input"]) != pixels(run["output"])).any(-1)
     assert changed.any() and not changed[:6].any() and not changed[:, 12:].any()
+
+
+def test_a_protected_area_without_white_protects_nothing_and_says_so_once(tools, capsys):
+    saved("in/a.png", *SQUARES)
+    saved("in/b.png", *SQUARES)
+    empty = marked("empty.png", 0, 0)
+    assert main(["inpaint", "in", *PLAIN, "--protect", empty, "--run-id", "with"]) == 0
+    (told,) = captured_notes(capsys)
+    assert told.startswith("note: the protected area ") and "protects nothing" in told
+    (run,) = run_json(capsys, "in/a.png", *PLAIN, "--run-id", "with-1")["runs"]
+    assert not flawed(pixels(run["output"])).any(), "and it is the run that it would be without"
+
+
+def test_a_mask_of_many_parts_says_how_many_paintings_they_take(tools, capsys):
+    dots = np.zeros((32, 32), np.uint8)
+    dots[2::6, 2::6] = 255
+    Pillow.fromarray(dots).save("dots.png")
+    name = saved("wall.png", *SQUARES)
+    words = [name, "--mask", "dots.png", *PLAIN, "--top-k", "3", "--dry-run"]
+    (plan,) = run_json(capsys, *words)["runs"]
+    assert len(plan["regions"]) == 25
+    assert main(["inpaint", *words]) == 0
+    (told,) = captured_notes(capsys)
+    assert "has 25 parts, and each is painted by itself: 50 paintings in the first round" in told
+    assert main(["inpaint", *words, "--protect", marked("half.png", 0, 26)]) == 0
+    assert captured_notes(capsys) == []
 
 
 def test_a_folder_goes_on_past_what_cannot_be_read(tools, capsys):
@@ -219,6 +265,24 @@ def test_what_a_result_loses_is_a_note_and_in_the_json(tools, capsys):
     assert captured_notes(capsys)[0].endswith("the first is repaired, and the result has no other")
     main(["inpaint", "moving.gif", *PLAIN, "--dry-run"])
     assert len(captured_notes(capsys)) == 1
+
+
+def test_the_report_claims_of_a_jpeg_no_more_than_is_true(tools, capsys):
+    info = PngInfo()
+    info.add_text("parameters", "<a red cone>")
+    name = saved("wall.png", *SQUARES, pnginfo=info)
+    (run,) = run_json(capsys, name, *PLAIN, "--out", "png")["runs"]
+    page = Path(run["report"]).read_text()
+    assert "bit for bit; their digest" in page and ">note: " not in page and run["notes"] == []
+    assert main(["inpaint", name, *PLAIN, "--format", "jpeg", "--out", "jpg"]) == 0
+    told = captured_notes(capsys)
+    (run,) = run_json(capsys, name, *PLAIN, "--format", "jpeg", "--out", "jpg")["runs"]
+    assert told == [f"note: {line}" for line in run["notes"]] and len(told) == 2
+    assert "text notes (parameters)" in told[0] and "before compression, not of the jpeg file" in told[1]
+    page = Path(run["report"]).read_text()
+    assert "bit for bit, before JPEG compression and not in the file; their digest" in page
+    shown = [line.replace(run["input"], "wall.png") for line in told]
+    assert all(line in page for line in shown), "by the picture's name alone, as elsewhere on the page"
 
 
 def captured_notes(capsys):
@@ -267,7 +331,19 @@ def test_the_same_id_goes_on_and_shows_the_same(tools, capsys):
     assert second["rounds"] == first["rounds"] and len(tools.inpainter.seen) == seen
     saved("wall.png", SQUARES[0])
     assert main(["inpaint", name, *PLAIN, "--run-id", "again"]) == 1
-    assert "began with other values: settings.picture was" in capsys.readouterr().err
+    began = "error: run again began with another picture, which cannot be changed: use another run id\n"
+    assert capsys.readouterr().err.endswith(began)
+    assert main(["inpaint", name, *PLAIN, "--run-id", "again", "--accept-changes"]) == 1
+    assert capsys.readouterr().err.endswith(began), "no way out is named that is then closed"
+
+
+def test_a_run_with_another_mask_or_protected_area_is_another_run(tools, capsys):
+    name = saved("wall.png", *SQUARES)
+    first, second = marked("first.png", 2, 12), marked("second.png", 2, 13)
+    run_json(capsys, name, *PLAIN, "--run-id", "again", "--mask", first)
+    words = ["--mask", second, "--protect", first, "--run-id", "again"]
+    assert main(["inpaint", name, *PLAIN, *words]) == 1
+    assert "run again began with another mask and no protected area, " in capsys.readouterr().err
 
 
 def test_runs_and_show_know_repaired_pictures(tools, capsys):
@@ -346,10 +422,22 @@ def test_what_is_not_there_or_no_picture_is_one_line(tools, capsys):
 def test_a_mask_of_another_size_names_both(tools, capsys):
     name = saved("wall.png", *SQUARES)
     Pillow.fromarray(np.full((8, 9), 255, np.uint8)).save("mask.png")
-    assert "9x8 pixels and the picture 32x32" in fails(capsys, name, "--mask", "mask.png", *PLAIN)
+    for option, called in (("--mask", "the mask"), ("--protect", "the protected area")):
+        told = fails(capsys, name, option, "mask.png", *PLAIN)
+        assert f"error: {called} " in told and "mask.png has 9x8 pixels and the picture 32x32" in told
     Pillow.fromarray(np.zeros((32, 32), np.uint8)).save("mask.png")
     assert "is empty" in fails(capsys, name, "--mask", "mask.png", *PLAIN)
     assert tools.defender.seen == []
+
+
+def test_what_is_wrong_with_every_picture_is_said_once(tools, capsys):
+    saved("in/a.png")
+    saved("in/b.png")
+    small = marked("small.png", 0, 8, (8, 8))
+    assert "8x8 pixels and the picture 32x32" in fails(capsys, "in", "--mask", small, *PLAIN)
+    Pillow.fromarray(picture(side=16)).save("in/c.png")
+    assert main(["inpaint", "in", "--mask", small, *PLAIN]) == 1
+    assert capsys.readouterr().err.count("left out: ") == 3, "not the same for all"
 
 
 @pytest.mark.parametrize(
@@ -357,12 +445,14 @@ def test_a_mask_of_another_size_names_both(tools, capsys):
     [
         (["--rounds", "0"], "--rounds is 0"),
         (["--candidates", "99"], "--candidates is 99: choose a number from 1 to 16"),
-        (["--strength", "2"], "strength 2.0 cannot be used"),
+        (["--strength", "2"], "--strength is 2.0: choose above 0 up to 1"),
         (["--steps", "0"], "--steps is 0"),
         (["--guidance-scale", "-1"], "--guidance-scale is -1.0"),
-        (["--min-confidence", "7"], "min confidence 7.0 cannot be used"),
-        (["--min-area", "0.5", "--max-area", "0.1"], "above max area"),
-        (["--dilate", "-3"], "dilate pixels -3 cannot be used"),
+        (["--min-confidence", "7"], "--min-confidence is 7.0: choose 0 to 1"),
+        (["--min-area", "0.5", "--max-area", "0.1"], "--min-area is 0.5, above --max-area 0.1"),
+        (["--max-area", "0.0001"], "min_area is 0.0005, above --max-area 0.0001"),
+        (["--top-k", "0"], "--top-k is 0: choose 1 or more"),
+        (["--dilate", "-3"], "--dilate is -3: choose 0 to 10000"),
         (["--seed", "-1"], "--seed is -1"),
         (["--profile", "tabeltop"], "did you mean 'tabletop'?"),
         (["--run-id", "../up"], "run id '../up' cannot be used"),
@@ -382,12 +472,33 @@ def test_options_out_of_range_are_one_line(tools, capsys, words, told):
         ('{"image": "a.png", "promt": "x"}', "line 2: unknown key 'promt'"),
         ('{"image": "a.png", "seed": "x"}', "line 2: seed must be"),
         ('{"image": "a.png", "mask": 3}', "line 2: mask must be text"),
+        ('{"image": "a.png", "seed": 99999999999999999999}', "line 2: seed must be"),
+        ('{"image": "a.png", "prompt": "\\u0000"}', "line 2: the prompt is empty"),
+        ('{"image": ""}', "line 2: image is empty"),
+        ('{"image": "."}', "line 2: image . is a folder"),
+        ('{"image": "a.png", "protect": "."}', "line 2: protect . is a folder"),
+        ('{"image": "a\\u0000.png"}', "line 2: image 'a\\x00.png' cannot be the name of a file"),
+        ("[" * 100_000, "line 2: not JSON"),
     ],
 )
 def test_a_line_that_cannot_be_used_is_named_by_its_number(tools, capsys, line, told):
     saved("a.png")
     Path("list.jsonl").write_text('{"image": "a.png"}\n' + line)
     assert told in fails(capsys, "list.jsonl", *PLAIN)
+
+
+def test_a_list_that_is_no_list_says_how_to_write_one(tools, capsys):
+    Path("list.jsonl").write_text("\n \n")
+    assert "list.jsonl has no lines: write one for each picture" in fails(capsys, "list.jsonl", *PLAIN)
+    Path("list.jsonl").write_bytes(b'{"image": "\xff.png"}')
+    assert "list.jsonl is not UTF-8 text: save it as UTF-8" in fails(capsys, "list.jsonl", *PLAIN)
+
+
+def test_a_line_ends_where_json_says(tools, capsys):
+    saved("a.png")
+    Path("list.jsonl").write_text('{"image": "a.png", "prompt": "a wall\u2028by day"}', encoding="utf-8")
+    (run,) = run_json(capsys, "list.jsonl", *PLAIN)["runs"]
+    assert run["prompt"].startswith("a wall") and run["prompt"].endswith("by day")
 
 
 # --- jobs ---------------------------------------------------------------------------------------------

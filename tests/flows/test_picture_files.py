@@ -15,10 +15,10 @@ from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 
 from contracts.errors import InvalidInput
+from flows.files.mask_files import read_mask
 from flows.files.picture_files import (
     FORMATS,
     check_format,
-    read_mask,
     read_picture,
     what_is_lost,
     write_mask,
@@ -66,6 +66,44 @@ def test_orientation_stays_and_result_and_support_lie_on_the_files_own_pixels(tm
         assert dict(file.getexif()) == {0x0112: orientation, 0x010E: "a note"}
         assert np.array_equal(np.array(ImageOps.exif_transpose(file)), result)
     assert np.array_equal(read_mask(support, mask.shape), mask)
+
+
+SOURCES = {"png": {}, "tif": {}, "tiff": {"compression": "tiff_lzw"}, "webp": {"lossless": True}, "jpg": {}}
+"""Endings and how Pillow writes them: a TIFF's way through the decoder depends on its compression."""
+
+
+def as_seen(path):
+    return np.array(ImageOps.exif_transpose(Pillow.open(path)))
+
+
+@pytest.mark.parametrize("form", ["png", "tiff", "webp"])
+@pytest.mark.parametrize("ending", SOURCES)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_from_any_format_to_any_format_a_viewer_sees_the_same(tmp_path, orientation, ending, form):
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path / f"in.{ending}", noise(*SHAPE, 3), exif=exif, **SOURCES[ending])
+    for number in range(2):  # the second time it is a file of our own
+        source = read_picture(path)
+        result, mask = repaired(source)
+        out = write_result(source, result, tmp_path / f"out-{number}", form)
+        support = write_mask(source, mask, tmp_path / "support.png")
+        assert np.array_equal(as_seen(out)[~mask], as_seen(path)[~mask])
+        assert np.array_equal(as_seen(out), result) and np.array_equal(as_seen(support) > 0, mask)
+        with Pillow.open(out) as file:
+            assert file.getexif()[0x0112] == orientation, "as the file that came"
+        path = out
+
+
+def test_a_tiff_of_several_pages_is_seen_upright(tmp_path):
+    pages = [Pillow.fromarray(noise(*SHAPE, 3, seed=i)) for i in range(2)]
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    pages[0].save(tmp_path / "in.tiff", save_all=True, append_images=pages[1:], exif=exif)
+    source = read_picture(tmp_path / "in.tiff")
+    assert source.image.shape[:2] == SHAPE[::-1]
+    out = write_result(source, source.image, tmp_path / "out", "tiff")
+    assert np.array_equal(as_seen(out), source.image)
 
 
 def test_colors_under_transparency_and_transparency_itself_stay(tmp_path):
@@ -142,6 +180,76 @@ def test_new_notes_join_those_of_a_png_and_other_formats_have_none(tmp_path):
             assert not getattr(file, "text", {})
 
 
+@pytest.mark.parametrize("form", ["png", "tiff", "webp"])
+@pytest.mark.parametrize("ending", SOURCES)
+def test_resolution_and_xmp_stay_from_any_format_to_any_format(tmp_path, ending, form):
+    """WebP has EXIF alone for a resolution, and PNG a text for XMP."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">\xc3\xbc</x:xmpmeta>'
+    exif = Pillow.Exif()
+    exif[ARTIST] = "somebody"
+    info, options = PngInfo(), {"xmp": xmp, "dpi": (300, 150), **SOURCES[ending]}
+    if ending == "png":
+        info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        options["pnginfo"] = info
+    if ending == "webp":
+        exif.update({282: 300, 283: 150, 296: 2})
+    if ending.startswith("tif"):
+        exif[700] = xmp
+    path = saved(tmp_path / f"in.{ending}", noise(*SHAPE, 3), exif=exif, **options)
+    source = read_picture(path)
+    assert source.extras["xmp"] == xmp and what_is_lost(source, source.image, form) == ()
+    out = write_result(source, source.image, tmp_path / "out", form)
+    again = read_picture(out)
+    assert again.extras["xmp"] == xmp and np.allclose(again.extras["dpi"], (300, 150), atol=0.02)
+    with Pillow.open(out) as file:
+        assert file.getexif()[ARTIST] == "somebody" and file.info["xmp"] == xmp
+        if form == "webp":
+            assert [round(file.getexif()[tag]) for tag in (282, 283, 296)] == [300, 150, 2]
+
+
+@pytest.mark.parametrize(
+    ("tags", "dots"),
+    [
+        ({282: 100, 283: 100, 296: 3}, 254),
+        ({282: 100, 283: 100}, 100),
+        ({282: 100, 283: 100, 296: 1}, None),
+        ({282: 100}, None),
+        ({282: IFDRational(1, 0), 283: IFDRational(1, 0)}, None),
+    ],
+    ids=["centimeters", "no unit", "a ratio", "across alone", "endless"],
+)
+def test_a_resolution_that_exif_alone_has_is_kept_if_it_is_one(tmp_path, tags, dots):
+    exif = Pillow.Exif()
+    exif.update(tags)
+    source = read_picture(saved(tmp_path / "in.webp", noise(*SHAPE, 3), exif=exif))
+    kept = Pillow.open(write_result(source, source.image, tmp_path / "out")).info.get("dpi")
+    assert kept is None if dots is None else round(kept[0]) == dots
+
+
+@pytest.mark.parametrize("form", ["webp", "tiff"])
+def test_notes_of_a_png_that_a_format_has_no_place_for_are_named(tmp_path, form):
+    info = PngInfo()
+    info.add_text("parameters", "a red cone")
+    info.add_text("Author", "somebody")
+    source = read_picture(saved(tmp_path / "in.png", noise(*SHAPE, 3), pnginfo=info))
+    assert what_is_lost(source, source.image) == ()
+    (told,) = what_is_lost(source, source.image, form)
+    assert f"has text notes (Author, parameters), which {form} does not hold" in told
+
+
+def test_a_jpeg_says_of_which_picture_the_proof_is_and_that_xmp_is_too_long_for_it(tmp_path):
+    source = read_picture(saved(tmp_path / "in.png", noise(*SHAPE, 3)))
+    (told,) = what_is_lost(source, source.image, "jpeg")
+    assert "jpeg may change any pixel" in told and "before compression" in told
+    for length, notes in ((65_504, 1), (65_505, 2)):
+        info = PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", "x" * length)
+        source = read_picture(saved(tmp_path / "in.png", noise(*SHAPE, 3), pnginfo=info))
+        out = write_result(source, source.image, tmp_path / "out", "jpeg")
+        assert ("xmp" in Pillow.open(out).info) is (notes == 1)
+        assert len(what_is_lost(source, source.image, "jpeg")) == notes
+
+
 GRAY_PROFILE = RGB_PROFILE[:16] + b"GRAY" + RGB_PROFILE[20:]
 
 
@@ -173,6 +281,12 @@ def test_sixteen_bits_of_color_are_told_too(tmp_path):
 def decoded(path):
     """As the check of docs/inpainting.md reads it."""
     return np.array(Pillow.open(path).convert("RGBA"))
+
+
+def docs_check():
+    page = Path(__file__).parents[2] / "docs" / "inpainting.md"
+    (check,) = re.findall(r"```python\n(import numpy.*?)```", page.read_text(encoding="utf-8"), re.S)
+    return check
 
 
 def palette_picture(transparent=False):
@@ -245,8 +359,7 @@ def test_what_no_longer_fits_becomes_rgb_with_one_note_and_no_other_pixel_change
 
 @pytest.mark.parametrize("name", [*NARROW, "RGB", "CMYK"])
 def test_the_check_that_the_docs_give_holds_for_every_kind_of_picture(tmp_path, monkeypatch, name):
-    page = Path(__file__).parents[2] / "docs" / "inpainting.md"
-    (check,) = re.findall(r"```python\n(import numpy.*?)```", page.read_text(encoding="utf-8"), re.S)
+    check = docs_check()
     photo = tmp_path / "photo.png"
     picture = NARROW.get(name) or Pillow.fromarray(noise(*SHAPE, 3)).convert(name)
     picture.save(photo, "TIFF" if name == "CMYK" else "PNG")  # whatever it is called, it is read as it is
@@ -260,6 +373,19 @@ def test_the_check_that_the_docs_give_holds_for_every_kind_of_picture(tmp_path, 
     write_result(source, painted, tmp_path / "photo-repaired")
     with pytest.raises(AssertionError):
         exec(check, {})
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
+def test_the_check_that_the_docs_give_holds_for_pictures_on_their_side(tmp_path, monkeypatch, form):
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    lossless = {"lossless": True} if form == "WEBP" else {}
+    source = read_picture(saved(tmp_path / "photo.png", noise(*SHAPE, 3), format=form, exif=exif, **lossless))
+    monkeypatch.chdir(tmp_path)
+    result, support = repaired(source)
+    write_result(source, result, tmp_path / "photo-repaired")
+    write_mask(source, support, tmp_path / "photo-support.png")
+    exec(docs_check(), {})
 
 
 def test_new_colors_take_the_places_in_a_palette_that_nobody_needs(tmp_path):
@@ -362,80 +488,3 @@ def test_sixteen_bits_become_eight_with_a_note(tmp_path):
     assert "8 bits" in source.notes[0]
     assert Pillow.open(write_result(source, source.image, tmp_path / "out")).mode == "L"
     assert what_is_lost(source, source.image) == ()
-
-
-# --- masks --------------------------------------------------------------------------------------------
-
-MASK = np.zeros(SHAPE, bool)
-MASK[2:5, 3:7] = True
-GRAY = np.where(MASK, 255, 0).astype(np.uint8)
-
-
-def layered(color, background=(0, 0, 0, 0)):
-    layers = np.zeros((*SHAPE, 4), np.uint8)
-    layers[:] = background
-    layers[MASK] = (*color, 255)
-    return Pillow.fromarray(layers)
-
-
-@pytest.mark.parametrize(
-    "mask",
-    [
-        Pillow.fromarray(MASK),
-        Pillow.fromarray(GRAY),
-        Pillow.fromarray(np.stack([GRAY] * 3, -1)),
-        Pillow.fromarray(GRAY).convert("P"),
-        Pillow.fromarray(GRAY).convert("LA"),
-        Pillow.fromarray(np.where(MASK, 65535, 0).astype(np.uint16)),
-        layered((255, 255, 255)),
-        layered((255, 0, 0)),
-        layered((255, 255, 255), (0, 0, 0, 255)),
-    ],
-    ids=[
-        "1 bit",
-        "gray",
-        "RGB",
-        "palette",
-        "LA",
-        "16 bit",
-        "white on nothing",
-        "red on nothing",
-        "opaque RGBA",
-    ],
-)
-def test_a_mask_may_be_drawn_in_any_way(tmp_path, mask):
-    mask.save(tmp_path / "mask.png")
-    assert np.array_equal(read_mask(tmp_path / "mask.png", SHAPE), MASK)
-
-
-def test_a_soft_mask_counts_from_half_bright(tmp_path):
-    soft = np.where(MASK, 255, 0).astype(np.uint8)
-    soft[0, 0], soft[0, 1] = 127, 128
-    found = read_mask(saved(tmp_path / "mask.png", soft), SHAPE)
-    assert not found[0, 0] and found[0, 1]
-
-
-def test_a_white_mask_means_everything(tmp_path):
-    assert read_mask(saved(tmp_path / "mask.png", np.full(SHAPE, 255, np.uint8)), SHAPE).all()
-
-
-@pytest.mark.parametrize(
-    ("pixels", "words"),
-    [
-        (np.zeros(SHAPE, np.uint8), "is empty"),
-        (np.full((4, 5), 255, np.uint8), "5x4 pixels and the picture 9x6"),
-        (noise(*SHAPE), "looks like a picture"),
-    ],
-    ids=["empty", "size", "picture"],
-)
-def test_what_is_no_mask_is_refused(tmp_path, pixels, words):
-    with pytest.raises(InvalidInput, match=words):
-        read_mask(saved(tmp_path / "mask.png", pixels), SHAPE)
-
-
-def test_a_mask_that_is_missing_or_broken_is_named(tmp_path):
-    with pytest.raises(InvalidInput, match="mask cannot be used.*does not exist"):
-        read_mask(tmp_path / "none.png", SHAPE)
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(InvalidInput, match="mask cannot be used"):
-        read_mask(tmp_path / "text.png", SHAPE)

@@ -92,6 +92,16 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     [
         ("steps = ", "step = ", "unknown key 'generator.step': did you mean 'steps'"),
         ("max_enlargement = ", "max_enlargment = ", "'inpainting.regions.max_enlargment': did you mean"),
+        (
+            "[inpainting.regions]",
+            "[inpainting.regions]\ntop_k = 0",
+            "'inpainting.regions': top_k is 0: choose 1",
+        ),
+        (
+            "[inpainting.gate]",
+            "[inpainting.gate]\ncaused = 2",
+            "'inpainting.gate': caused 2.0 cannot be used",
+        ),
         ('name = "reporter"', 'nane = "reporter"', "'reporting_scorers.0.nane': did you mean 'name'"),
         ("[loop]", "[lop]", "unknown key 'lop': did you mean 'loop'"),
         ('device = "cpu"', 'devise = "cpu"', "unknown key 'devise'"),

@@ -149,6 +149,24 @@ def test_a_run_left_without_an_end_is_not_running(bank: SqlMemoryBank) -> None:
     assert bank.runs()[0].status == "interrupted"
 
 
+def test_leave_to_change_is_only_advised_where_it_helps(bank: SqlMemoryBank) -> None:
+    changes: list[dict[str, object]] = [{"settings": {"rounds": 5}}, {"seed": 8}]
+    for change, helps in zip(changes, (True, False), strict=True):
+        with bank.begin("run", **BEGIN):
+            pass
+        with pytest.raises(SettingsChanged) as caught, bank.begin("run", **{**BEGIN, **change}):
+            pytest.fail("began with other values")
+        assert ("--accept-changes" in str(caught.value)) is helps
+    with bank.begin("run", **BEGIN):
+        bank.finish("run", "finished")
+    with (
+        pytest.raises(SettingsChanged, match="is finished") as caught,
+        bank.begin("run", **BEGIN | changes[0]),
+    ):
+        pytest.fail("began with other values")
+    assert "--accept-changes" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
