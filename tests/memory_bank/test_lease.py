@@ -103,9 +103,9 @@ def test_the_same_process_cannot_begin_twice(bank: SqlMemoryBank) -> None:
 
 
 def test_many_runs_are_held_at_once_and_renewed(place: Place) -> None:
-    bank = SqlMemoryBank(lease_seconds=0.6)
+    bank = SqlMemoryBank(lease_seconds=3.0)  # shorter, and a busy machine does not renew it in time
     with bank.begin("a", **BEGIN), bank.begin("b", **BEGIN):
-        time.sleep(1.5)  # longer than a lease lasts
+        time.sleep(4.0)  # longer than a lease lasts
         assert [run.status for run in bank.runs()] == ["running", "running"]
         for name in ("a", "b"):
             with pytest.raises(RunBusy), bank.begin(name, **BEGIN):
