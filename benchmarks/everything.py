@@ -114,7 +114,7 @@ def weights() -> str:
 
 def state(name: str, made_with: str) -> str:
     """Whether a measurement's answer is there, of this command and of these weights of the models it uses."""
-    path = _kept(name)
+    path = kept(name)
     if not path.is_file():
         return "not measured"
     command, then = path.read_text(encoding="utf-8").splitlines()[:2]
@@ -129,7 +129,7 @@ def state(name: str, made_with: str) -> str:
 
 def measure(name: str, made_with: str) -> bool:
     """Run one measurement, if its answer is not there already; whether the answer is there then."""
-    path = _kept(name)
+    path = kept(name)
     if state(name, made_with) == "measured":
         print(f"{name}: {path} is of these weights", flush=True)
         return True
@@ -154,7 +154,8 @@ def answer(printed: str) -> str:
     return tables.replace(f"{Path.cwd()}/", "").strip() + "\n"
 
 
-def _kept(name: str) -> Path:
+def kept(name: str) -> Path:
+    """The file of a measurement's answer."""
     return FOLDER / f"{name}.txt"
 
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.everything import FOLDER
+from benchmarks.everything import kept
 
 PAGES = (Path("README.md"), *sorted(Path("docs").glob("*.md")))
 TABLE = r"(?:^\|.*\n)+"
@@ -48,7 +48,7 @@ def outdated() -> Iterator[tuple[Path, str]]:
 
 def measured(name: str) -> str:
     """The kept answer of a measurement."""
-    return (FOLDER / f"{name}.txt").read_text(encoding="utf-8")
+    return kept(name).read_text(encoding="utf-8")
 
 
 def fill(text: str, answer: Callable[[str], str]) -> str:

@@ -113,25 +113,16 @@ def _add_regions(parser: argparse.ArgumentParser) -> None:
     )
 
 
-REGION_OPTIONS = {
-    "min_confidence": "--min-confidence",
-    "min_area": "--min-area",
-    "max_area": "--max-area",
-    "top_k": "--top-k",
-    "dilate_pixels": "--dilate",
-    "feather_pixels": "--feather",
-    "context": "--context",
-}
-LOOP_OPTIONS = {
-    "rounds": "--rounds",
-    "candidates": "--candidates",
-    "tries": "--tries",
-    "strength": "--strength",
-    "steps": "--steps",
-    "guidance_scale": "--guidance-scale",
-    "batch_size": "--batch-size",
-}
-"""Settings by the options that a person types for them."""
+REGION_OPTIONS = (
+    "min_confidence",
+    "min_area",
+    "max_area",
+    "top_k",
+    "dilate_pixels",
+    "feather_pixels",
+    "context",
+)
+LOOP_OPTIONS = ("rounds", "candidates", "tries", "strength", "steps", "guidance_scale", "batch_size")
 
 
 def inpaint(arguments: argparse.Namespace, words: Sequence[str]) -> int:
@@ -195,9 +186,13 @@ def _job(arguments: argparse.Namespace, requests: Sequence[Any], run_id: str) ->
             **{name: getattr(arguments, name) for name in LOOP_OPTIONS},
         )
     except UnusableSetting as error:
-        options = {**REGION_OPTIONS, **LOOP_OPTIONS}
-        typed = {name: word for name, word in options.items() if getattr(arguments, name) is not None}
-        raise error.called(typed) from error
+        typed = [x for x in (*REGION_OPTIONS, *LOOP_OPTIONS) if getattr(arguments, x) is not None]
+        raise error.called({name: _option(name) for name in typed}) from error
+
+
+def _option(setting: str) -> str:
+    """What a person types for a setting."""
+    return "--" + setting.removesuffix("_pixels").replace("_", "-")
 
 
 def tools_of(job: InpaintingJob) -> Any:

@@ -15,15 +15,19 @@ from contracts.records import Candidate, Finding, Image, LeftOut, RegionPlan, Ro
 from controller.compositing import SourceMap
 from controller.inpainting import Preview, source_map
 from flows.files.output import ImageLoader, review_values, score_table, write_findings, write_record
-from flows.files.picture_files import PictureFile, what_is_lost, write_layer, write_mask, write_result
+from flows.files.picture_files import (
+    PALETTE,
+    PictureFile,
+    what_is_lost,
+    write_layer,
+    write_mask,
+    write_result,
+)
 from flows.files.pictures import color_of, marked, mask_overlay, shown, shown_size, web_color
 from flows.files.provenance import notes, short_form, write_picture
 from flows.files.region_colors import RegionColors, layer_colors, region_colors
 from memory_bank import SqlMemoryBank
 from memory_bank.store import pixel_digest
-
-PALETTE_LAYERS = 255
-"""Layers of a source map that a palette has room for, beside the original."""
 
 
 def write_repair(
@@ -111,12 +115,12 @@ def _enlarged(finding: Finding, size: tuple[int, int]) -> Finding:
 def _write_sources(
     sources: SourceMap, colors: Sequence[int], source: PictureFile, folder: Path, stem: str
 ) -> dict[str, str]:
-    """The map, a pixel's value being its layer's number, with a legend beside it; the paths of both."""
-    few = len(colors) <= PALETTE_LAYERS
-    layers = sources.layers.astype(np.uint8) if few else sources.layers
-    path = write_layer(source, layers, folder / f"{stem}-sources.png")
-    if few:
-        _give_colors(path, colors)
+    """The map, a pixel's value being its layer's number, with a legend beside it; the paths of both. Numbers
+    this low are all black to the eye, so they have the colors of a palette while it has room for all."""
+    shades = [(0, 0, 0), *map(color_of, colors)]
+    few = len(shades) <= PALETTE
+    layers, palette = (sources.layers.astype(np.uint8), shades) if few else (sources.layers, [])
+    path = write_layer(source, layers, folder / f"{stem}-sources.png", palette)
     legend = path.with_suffix(".json")
     values = {
         "map": path.name,
@@ -130,15 +134,6 @@ def _write_sources(
     }
     legend.write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return {"sources": str(legend), "sources_map": str(path)}
-
-
-def _give_colors(path: Path, colors: Sequence[int]) -> None:
-    """Turn a gray file into one with a palette of the same values: 0 black, then the colors. Numbers this low
-    are all black to the eye, and a viewer shows a palette."""
-    with Pillow.open(path) as file:
-        picture, exif = file.copy(), file.info.get("exif")
-    picture.putpalette([0, 0, 0, *(level for color in colors for level in color_of(color))])
-    picture.save(path, "PNG", **({"exif": exif} if exif else {}))
 
 
 def _notes(run: Run, source: PictureFile) -> dict[str, str]:

@@ -239,10 +239,16 @@ def _why(source: PictureFile, form: str) -> str:
     return "what was painted needs more colors" if held else f"{form} holds no such pictures"
 
 
-def write_layer(source: PictureFile, layer: Pixels, path: Path) -> Path:
-    """Write upright (H, W) values, uint8 or uint16, as gray PNG oriented as the source file is; the path."""
+def write_layer(
+    source: PictureFile, layer: Pixels, path: Path, colors: Sequence[tuple[int, int, int]] = ()
+) -> Path:
+    """Write upright (H, W) values, uint8 or uint16, as PNG oriented as the source file is; the path. It is
+    gray, or where every value of a uint8 layer has its RGB color, a palette of those."""
     exif = {"exif": source.extras["exif"]} if "exif" in source.extras else {}
-    Pillow.fromarray(_turned_back(layer, source.orientation)).save(path, "PNG", **exif)
+    picture = Pillow.fromarray(_turned_back(layer, source.orientation))
+    if colors:
+        picture.putpalette([level for color in colors for level in color])
+    picture.save(path, "PNG", **exif)
     return path
 
 

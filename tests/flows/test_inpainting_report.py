@@ -109,7 +109,7 @@ def test_an_untouched_picture_has_a_black_map(bank, tmp_path) -> None:
 
 
 def test_more_sources_than_a_palette_holds_keep_16_bits(bank, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(inpainting_output, "PALETTE_LAYERS", 1)
+    monkeypatch.setattr(inpainting_output, "PALETTE", 2)
     sources, legend = written(bank, repaired(bank, wall(*SQUARES)), tmp_path)
     assert sources.mode == "I;16" and set(np.unique(np.array(sources))) == {0, 1, 2}
     assert legend["values"].startswith("16-bit") and "color" not in legend["layers"][0]
