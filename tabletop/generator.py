@@ -9,7 +9,7 @@ classifier-free guidance. Written as a folder that `AutoPipelineForText2Image` a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -41,6 +41,8 @@ SCHEDULE = Schedule(
 )
 SETTLING = replace(SCHEDULE, steps=16_000, learning_rate=6e-4, seed=36, ema_decay=0.9992)
 FINISHING = replace(SETTLING, steps=8_000, learning_rate=4e-4, seed=37)
+SCHEDULES = {"generator": SCHEDULE, "settling": SETTLING, "finishing": FINISHING}
+"""The parts of the training, by the names they log and are listed under, in their order."""
 BATCH = 32
 CLEAN_SHARE = 0.45
 
@@ -118,27 +120,25 @@ def train_generator(
     clip: CLIPModel,
     tokenizer: CLIPTokenizer,
     folder: Path,
-    schedule: Schedule = SCHEDULE,
-    settling: Schedule = SETTLING,
-    finishing: Schedule = FINISHING,
+    schedules: Mapping[str, Schedule] = SCHEDULES,
 ) -> tuple[UNet2DConditionModel, Outcome]:
     """Train the UNet on latents of clean and flawed pictures with captions drawn anew each time.
 
     First on many flawed pictures, so that it learns every kind; then, `settling` and `finishing`, on flaws as
     often as they should be and each category by itself, so that a modifier says nothing about the others.
     """
-    torch.manual_seed(schedule.seed)
+    torch.manual_seed(schedules["generator"].seed)
     unet = build_unet()
     unet.set_attn_processor(AttnProcessor())  # the fused attention's backward pass is slow on CPUs
     text = _captions(data, clip, tokenizer)
     two_solids = np.array([len(scene.solids) > 1 for scene in data.scenes])
-    parts = (
-        ("generator", _many_flaws(len(data)), schedule),
-        ("settling", independent_flaws(data.flags, two_solids, SETTLED), settling),
-        ("finishing", independent_flaws(data.flags, two_solids, FINISHED), finishing),
-    )
-    losses = [(name, _loss(unet, latents, text, draw), settings) for name, draw, settings in parts]
-    return unet, train_in_turn(folder, unet, losses)
+    draws = {
+        "generator": _many_flaws(len(data)),
+        "settling": independent_flaws(data.flags, two_solids, SETTLED),
+        "finishing": independent_flaws(data.flags, two_solids, FINISHED),
+    }
+    parts = [(name, _loss(unet, latents, text, draws[name]), part) for name, part in schedules.items()]
+    return unet, train_in_turn(folder, unet, parts)
 
 
 def _many_flaws(count: int) -> Draw:

@@ -10,6 +10,7 @@ generator's as they are. Written as a folder that `AutoPipelineForInpainting` lo
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -43,6 +44,8 @@ SCHEDULE = Schedule(
     betas=(0.9, 0.99),
 )
 SETTLING = replace(SCHEDULE, steps=6_000, learning_rate=3e-4, seed=38, ema_decay=0.999)
+SCHEDULES = {"inpainter": SCHEDULE, "settling": SETTLING}
+"""The parts of the training, by the names they log and are listed under, in their order."""
 BATCH = 24
 CELL = 4
 """Pixels of a picture per side of a latent cell; a hole is made of whole cells, as when painting."""
@@ -104,19 +107,19 @@ def train_inpainter(
     data: PairSet,
     parts: tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel, CLIPTokenizer],
     folder: Path,
-    schedule: Schedule = SCHEDULE,
-    settling: Schedule = SETTLING,
+    schedules: Mapping[str, Schedule] = SCHEDULES,
 ) -> tuple[UNet2DConditionModel, Outcome]:
     """Train on pairs: what fills the hole is always the clean picture's, and the caption says so.
 
-    After `schedule` it goes on for `settling`, the same at a lower rate: what was missing was time.
+    After the first part it goes on, the same at a lower rate: what was missing was time.
     """
-    torch.manual_seed(schedule.seed)
+    first = schedules["inpainter"]
+    torch.manual_seed(first.seed)
     unet = widened(parts[0])
     unet.set_attn_processor(AttnProcessor())  # the fused attention's backward pass is slow on CPUs
-    parts[1].to(schedule.device)
+    parts[1].to(first.device)
     loss = _loss(unet, data, parts)
-    return unet, train_in_turn(folder, unet, [("inpainter", loss, schedule), ("settling", loss, settling)])
+    return unet, train_in_turn(folder, unet, [(name, loss, part) for name, part in schedules.items()])
 
 
 def _loss(

@@ -173,8 +173,7 @@ def train_generator(args: argparse.Namespace) -> bool:
     """The diffusion model; needs the CLIP and the autoencoder."""
     from tabletop import autoencoder, generator
 
-    schedule = _sitting(args, generator.SCHEDULE)
-    settling, finishing = _sitting(args, generator.SETTLING), _sitting(args, generator.FINISHING)
+    schedules = {name: _sitting(args, part) for name, part in generator.SCHEDULES.items()}
     clip_model, tokenizer = inputs.bundled_clip(args)
     vae = inputs.trained_autoencoder(args)
     pairs = data.load("train", None, args.data)
@@ -182,21 +181,14 @@ def train_generator(args: argparse.Namespace) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     encoded = f"latents-world{data.WORLD}-{inputs.fingerprint(inputs.autoencoder_folder(args))}.pt"
     latents = generator.encode_latents(vae, pairs, folder / encoded)
-    unet, outcome = generator.train_generator(
-        pairs, latents, clip_model, tokenizer, folder, schedule, settling, finishing
-    )
+    unet, outcome = generator.train_generator(pairs, latents, clip_model, tokenizer, folder, schedules)
     if outcome.finished:
         generator.save(unet, vae, clip_model, tokenizer, args.weights / "generator")
         kept = json.loads((args.build / "autoencoder" / "figures.json").read_text())
         figures = {name: Interval(**figure) for name, figure in kept.items()}
         figures |= generator.evaluate(args.weights / "generator", args.weights / "geometry")
-        schedules = {
-            "autoencoder": autoencoder.SCHEDULE,
-            "generator": schedule,
-            "settling": settling,
-            "finishing": finishing,
-        }
-        _card(args, "generator", schedules, "train", len(pairs), figures)
+        described = {"autoencoder": autoencoder.SCHEDULE, **schedules}
+        _card(args, "generator", described, "train", len(pairs), figures)
         (folder / inputs.FINISHED).touch()
     return outcome.finished
 
@@ -206,15 +198,14 @@ def train_inpainter(args: argparse.Namespace) -> bool:
     from controller.generators.diffusers_inpainting import DiffusersInpainter
     from tabletop import inpainter
 
-    schedule, settling = _sitting(args, inpainter.SCHEDULE), _sitting(args, inpainter.SETTLING)
+    schedules = {name: _sitting(args, part) for name, part in inpainter.SCHEDULES.items()}
     parts = inpainter.load_parts(args.weights / "generator")
     pairs = data.load("train", None, args.data)
-    unet, outcome = inpainter.train_inpainter(pairs, parts, args.build / "inpainter", schedule, settling)
+    unet, outcome = inpainter.train_inpainter(pairs, parts, args.build / "inpainter", schedules)
     if outcome.finished:
         inpainter.save(unet, parts, args.weights / "inpainter")
         painter = DiffusersInpainter.load(args.weights / "inpainter", batch_size=25, exact=False)
         figures = inpainter.evaluate(painter, data.load("validation", 200, args.data))
-        schedules = {"inpainter": schedule, "settling": settling}
         _card(args, "inpainter", schedules, "train", len(pairs), figures)
     return outcome.finished
 

@@ -52,7 +52,8 @@ def test_losses_are_computed_where_the_weights_are(pairs, on_meta, tmp_path):
     geometry.train_cutter(pairs.clean, covers, tmp_path)
     generator.train_generator(pairs, latents, bundled("clip"), tokenizer, tmp_path)
     parts = inpainter.load_parts(WEIGHTS / "generator")
-    inpainter.train_inpainter(pairs, parts, tmp_path, replace(inpainter.SCHEDULE, device="meta"))
+    on_the_device = {"inpainter": replace(inpainter.SCHEDULE, device="meta")}
+    inpainter.train_inpainter(pairs, parts, tmp_path, on_the_device)
     paintings = (pairs.clean, np.ones(len(pairs), bool))
     judge.train_judge(pairs, both, tmp_path, paintings=paintings)
     assert on_meta == ["autoencoder", "clip", "scorer", "geometry", "generator", "inpainter", "judge"]

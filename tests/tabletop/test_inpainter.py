@@ -53,9 +53,11 @@ def test_it_starts_as_the_generator(parts):
 
 
 def test_what_was_trained_paints_behind_the_protocol(pairs, parts, tmp_path):
-    schedule = replace(inpainter.SCHEDULE, steps=2, log_every=1)
-    settling = replace(inpainter.SETTLING, steps=3, log_every=1)
-    unet, outcome = inpainter.train_inpainter(pairs, parts, tmp_path / "build", schedule, settling)
+    schedules = {
+        name: replace(schedule, steps=steps, log_every=1)
+        for (name, schedule), steps in zip(inpainter.SCHEDULES.items(), (2, 3), strict=True)
+    }
+    unet, outcome = inpainter.train_inpainter(pairs, parts, tmp_path / "build", schedules)
     assert outcome.finished and outcome.step == 5, "both parts"
     assert unet.conv_in.weight[:, 4:].abs().max() > 0
     inpainter.save(unet, parts, tmp_path / "inpainter")
